@@ -1,0 +1,1 @@
+"""Episodes: rosbag2 folders in and out."""

@@ -1,0 +1,1 @@
+"""Commands: collect, finetune, pretrain, evaluate, inspect."""

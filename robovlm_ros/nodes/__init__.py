@@ -1,0 +1,1 @@
+"""Thin rclpy nodes: copy, check, hand off."""

@@ -1,0 +1,1 @@
+"""Acting: the policy engine and the execution of action chunks."""

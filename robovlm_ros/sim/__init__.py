@@ -1,0 +1,1 @@
+"""The MuJoCo tabletop: its world, tasks, expert and questions, free of ROS."""

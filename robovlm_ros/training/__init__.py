@@ -1,0 +1,1 @@
+"""From bags to a checkpoint: windows, losses, switches, the trainer."""

@@ -1,0 +1,1 @@
+"""The action-token VLM: backbone, action token, heads, processor."""
