@@ -297,8 +297,12 @@ def _check(contract: Contract) -> None:
     unique(contract.state_names, "state dimension")
     unique(contract.action_names, "action")
     unique(
-        [item.topic for item in (*contract.cameras, *contract.state, *contract.commands)]
-        + [contract.instruction_topic],
+        [
+            *(camera.topic for camera in contract.cameras),
+            *(source.topic for source in contract.state),
+            *(command.topic for command in contract.commands),
+            contract.instruction_topic,
+        ],
         "topic",
     )
     for command in contract.commands:
