@@ -1,0 +1,61 @@
+# Everything a person types here: `make demo` and `make test`; the rest serves those who change the code.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(abspath $(VENV))/bin
+WORK   ?= work
+
+# Small models are fastest on one thread; thread pools that spin would starve the other nodes.
+export OMP_NUM_THREADS = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast test-slow check format type checkpoint evaluate clean
+
+help:
+	@echo "make demo        a simulated arm follows instructions (sets up $(VENV) first)"
+	@echo "make test        lint, types and all tests (sets up $(VENV) first)"
+	@echo "make test-fast   the tests only;   make test-slow   those of minutes"
+	@echo "make check       lint and types;   make format      rewrite the formatting"
+	@echo "make checkpoint  make the shipped checkpoints again from nothing (under an hour)"
+	@echo "make evaluate    success of the shipped policy, in real time and in lockstep"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.txt setup.py setup.cfg ros2_lite/pyproject.toml
+	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh
+	@touch $@
+
+demo: setup
+	. $(VENV)/bin/activate && exec ros2 launch robovlm_ros policy.launch.py demo:=true
+
+test: check test-fast
+
+test-fast: setup
+	$(BIN)/python -m pytest
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+type: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+checkpoint: setup
+	$(BIN)/pretrain --output $(WORK)/tabletop_vlm
+	$(BIN)/collect --output $(WORK)/episodes --episodes 1600 --workers 2
+	$(BIN)/finetune --config tabletop --base $(WORK)/tabletop_vlm --episodes $(WORK)/episodes --output $(WORK)/tabletop
+	@echo "made $(WORK)/tabletop_vlm and $(WORK)/tabletop; copy them to checkpoints/ to ship them"
+
+evaluate: setup
+	$(BIN)/evaluate --episodes 100 --seed 1 --json $(WORK)/evaluate_realtime.json
+	$(BIN)/evaluate --episodes 100 --seed 1 --lockstep --json $(WORK)/evaluate_lockstep.json
+
+clean:
+	rm -rf $(WORK) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
