@@ -1,0 +1,285 @@
+"""The message codec: what each ROS message type means to the contract, in both directions.
+
+Everything here asks for attributes only, so it serves messages of rclpy and those read from a bag alike.
+A new message type is one more entry in `_STATES` or `_COMMANDS` (and in the contract's list of types).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robovlm_ros.contract import Command, Contract, StateSource
+from robovlm_ros.errors import UserError
+from robovlm_ros.images import decode_compressed, decode_image
+
+POSE_DIMS = ("x", "y", "z", "qx", "qy", "qz", "qw")
+"""Names that pose messages know: position [m] and orientation quaternion."""
+TWIST_DIMS = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
+"""Names that twist messages know [m/s, rad/s]."""
+
+Names = tuple[str, ...]
+
+
+# --- any message ---------------------------------------------------------------------------------------------
+
+
+def stamp_ns(message: Any) -> int | None:
+    """Header stamp [ns]; None if the type has no header, or its stamp is zero: "not set", by ROS convention."""
+    stamp = getattr(getattr(message, "header", None), "stamp", None)
+    if stamp is None:
+        return None
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec) or None
+
+
+def set_stamp(message: Any, time_ns: int, frame: str = "") -> None:
+    """Fill the header of a message, if its type has one."""
+    if hasattr(message, "header"):
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(int(time_ns), 1_000_000_000)
+        message.header.frame_id = frame
+
+
+def message_class(type_name: str) -> Any:
+    """The class of ``package/msg/Name`` from the ROS environment; UserError if there is none."""
+    package, _, rest = type_name.partition("/")
+    kind, _, name = rest.partition("/")
+    if not (package and kind == "msg" and name):
+        raise UserError(f"'{type_name}' is no message type (expected: package/msg/Name)")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"message type '{type_name}' is not installed") from error
+
+
+def instruction(message: Any) -> str:
+    """Text of an instruction message, without blanks around it."""
+    return str(message.data).strip()
+
+
+# --- images --------------------------------------------------------------------------------------------------
+
+
+def image(message: Any, type_name: str) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB of a ``sensor_msgs/msg/Image`` or ``CompressedImage``."""
+    if type_name == "sensor_msgs/msg/Image":
+        return decode_image(
+            message.encoding, message.width, message.height, message.step, message.is_bigendian, message.data
+        )
+    if type_name == "sensor_msgs/msg/CompressedImage":
+        return decode_compressed(message.format, message.data)
+    raise UserError(f"image type '{type_name}' is not one of: sensor_msgs/msg/Image, sensor_msgs/msg/CompressedImage")
+
+
+# --- state ---------------------------------------------------------------------------------------------------
+
+
+def state_values(message: Any, source: StateSource) -> NDArray[np.float64]:
+    """(len(source.dims),) values of a state message, in the order of the contract [its units].
+
+    Joints are matched by name. UserError names what the message lacks.
+    """
+    return _state_codec(source.type).read(message, source.dims, f"state '{source.name}' ({source.topic})")
+
+
+def fill_state(message: Any, source: StateSource, values: NDArray[np.floating], time_ns: int, frame: str = "") -> Any:
+    """Inverse of `state_values`: write (len(source.dims),) values into an empty message and return it."""
+    set_stamp(message, time_ns, frame)
+    _state_codec(source.type).write(message, source.dims, _finite(values, source.dims))
+    return message
+
+
+# --- commands ------------------------------------------------------------------------------------------------
+
+
+def fill_command(message: Any, command: Command, values: NDArray[np.floating], time_ns: int, step_ns: int) -> Any:
+    """Write (len(command.dims),) action values into an empty message and return it.
+
+    Continuous values are in the contract's units; binary ones are 0 or 1 and become the smallest or largest limit.
+    ``step_ns`` is the time in which a trajectory is to reach its point. ValueError if a value is not finite: a NaN
+    never gets into a message.
+    """
+    numbers = _finite(values, command.dims)
+    sent = [
+        dim.limits[int(number >= 0.5)] if dim.kind == "binary" else number
+        for dim, number in zip(command.dims, numbers, strict=True)
+    ]
+    set_stamp(message, time_ns, command.frame)
+    codec = _command_codec(command)
+    if codec is _POSE:
+        q = message.pose.orientation
+        q.x, q.y, q.z, q.w = command.orientation
+    codec.write(message, _dim_names(command), sent)
+    if codec is _TRAJECTORY:
+        duration = message.points[0].time_from_start
+        duration.sec, duration.nanosec = divmod(int(step_ns), 1_000_000_000)
+    return message
+
+
+def command_values(message: Any, command: Command) -> NDArray[np.float64]:
+    """(len(command.dims),) action values of a command message, the inverse of `fill_command`.
+
+    A binary value is 1 where the message is nearer to the largest limit than to the smallest.
+    """
+    values = _command_codec(command).read(message, _dim_names(command), f"command '{command.name}' ({command.topic})")
+    for i, dim in enumerate(command.dims):
+        if dim.kind == "binary":
+            values[i] = float(values[i] > 0.5 * (dim.limits[0] + dim.limits[1]))
+    return values
+
+
+def check_contract(contract: Contract) -> None:
+    """UserError if a message type of the contract cannot carry a dimension that the contract gives it."""
+    for source in contract.state:
+        _state_codec(source.type).check(source.dims, f"state '{source.name}'")
+    for command in contract.commands:
+        _command_codec(command).check(_dim_names(command), f"command '{command.name}'")
+
+
+# --- one codec for each type ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """How numbers lie in one message type."""
+
+    get: Callable[[Any, Names, str], Sequence[float]]
+    """(message, dims, where) → the values of dims."""
+    put: Callable[[Any, Names, list[float]], None]
+    """Write the values of dims into an empty message."""
+    dims: Names = ()
+    """The only names this type knows; empty: any."""
+
+    def check(self, dims: Names, where: str) -> None:
+        unknown = [dim for dim in dims if self.dims and dim not in self.dims]
+        if unknown:
+            raise UserError(f"{where}: dimension '{unknown[0]}' is not one of: {', '.join(self.dims)}")
+
+    def read(self, message: Any, dims: Names, where: str) -> NDArray[np.float64]:
+        self.check(dims, where)
+        return np.array(self.get(message, dims, where), dtype=np.float64)
+
+    def write(self, message: Any, dims: Names, values: list[float]) -> None:
+        self.check(dims, "message")
+        self.put(message, dims, values)
+
+
+def _by_name(names: Sequence[str], values: Sequence[float], dims: Names, where: str) -> list[float]:
+    place = {name: i for i, name in enumerate(names)}
+    missing = [dim for dim in dims if dim not in place or place[dim] >= len(values)]
+    if missing:
+        raise UserError(f"{where}: no joint '{missing[0]}' in the message (joints: {', '.join(names) or 'none'})")
+    return [float(values[place[dim]]) for dim in dims]
+
+
+def _get_joints(message: Any, dims: Names, where: str) -> list[float]:
+    return _by_name(message.name, message.position, dims, where)
+
+
+def _put_joints(message: Any, dims: Names, values: list[float]) -> None:
+    message.name = list(dims)
+    message.position = values
+
+
+def _get_array(message: Any, dims: Names, where: str) -> Sequence[float]:
+    if len(message.data) != len(dims):
+        raise UserError(
+            f"{where}: the message has {len(message.data)} values, the contract {len(dims)} ({', '.join(dims)})"
+        )
+    values: Sequence[float] = message.data
+    return values
+
+
+def _put_array(message: Any, dims: Names, values: list[float]) -> None:
+    message.data = values
+
+
+def _pose_field(message: Any, dim: str) -> tuple[Any, str]:
+    return (message.pose.orientation, dim[1]) if dim.startswith("q") else (message.pose.position, dim)
+
+
+def _get_pose(message: Any, dims: Names, where: str) -> list[float]:
+    return [float(getattr(*_pose_field(message, dim))) for dim in dims]
+
+
+def _put_pose(message: Any, dims: Names, values: list[float]) -> None:
+    for dim, value in zip(dims, values, strict=True):
+        setattr(*_pose_field(message, dim), value)
+
+
+def _twist_field(message: Any, dim: str) -> tuple[Any, str]:
+    part, _, axis = dim.partition("_")
+    return getattr(getattr(message, "twist", message), part), axis
+
+
+def _get_twist(message: Any, dims: Names, where: str) -> list[float]:
+    return [float(getattr(*_twist_field(message, dim))) for dim in dims]
+
+
+def _put_twist(message: Any, dims: Names, values: list[float]) -> None:
+    for dim, value in zip(dims, values, strict=True):
+        setattr(*_twist_field(message, dim), value)
+
+
+def _get_trajectory(message: Any, dims: Names, where: str) -> list[float]:
+    if not message.points:
+        raise UserError(f"{where}: the trajectory has no points")
+    # The last point is where the sender wants the joints to be; a policy's own trajectories have only one.
+    return _by_name(message.joint_names, message.points[-1].positions, dims, where)
+
+
+def _put_trajectory(message: Any, dims: Names, values: list[float]) -> None:
+    package = importlib.import_module(type(message).__module__.partition(".")[0] + ".msg")
+    point = package.JointTrajectoryPoint()
+    point.positions = values
+    message.joint_names = list(dims)
+    message.points = [point]
+
+
+_JOINTS = _Codec(_get_joints, _put_joints)
+_POSE = _Codec(_get_pose, _put_pose, POSE_DIMS)
+_ARRAY = _Codec(_get_array, _put_array)
+_TWIST = _Codec(_get_twist, _put_twist, TWIST_DIMS)
+_TRAJECTORY = _Codec(_get_trajectory, _put_trajectory)
+
+_STATES: dict[str, _Codec] = {
+    "sensor_msgs/msg/JointState": _JOINTS,
+    "geometry_msgs/msg/PoseStamped": _POSE,
+    "std_msgs/msg/Float64MultiArray": _ARRAY,
+}
+_COMMANDS: dict[str, _Codec] = {
+    "geometry_msgs/msg/PoseStamped": _POSE,
+    "sensor_msgs/msg/JointState": _JOINTS,
+    "std_msgs/msg/Float64MultiArray": _ARRAY,
+    "trajectory_msgs/msg/JointTrajectory": _TRAJECTORY,
+    "geometry_msgs/msg/Twist": _TWIST,
+    "geometry_msgs/msg/TwistStamped": _TWIST,
+}
+
+
+def _state_codec(type_name: str) -> _Codec:
+    if type_name not in _STATES:
+        raise UserError(f"state type '{type_name}' is not one of: {', '.join(_STATES)}")
+    return _STATES[type_name]
+
+
+def _command_codec(command: Command) -> _Codec:
+    if command.type not in _COMMANDS:
+        raise UserError(f"command type '{command.type}' is not one of: {', '.join(_COMMANDS)}")
+    return _COMMANDS[command.type]
+
+
+def _dim_names(command: Command) -> Names:
+    return tuple(dim.name for dim in command.dims)
+
+
+def _finite(values: NDArray[np.floating], dims: Sequence[Any]) -> list[float]:
+    array = np.asarray(values, np.float64)
+    if array.shape != (len(dims),) or not np.isfinite(array).all():
+        raise ValueError(f"{len(dims)} finite values are needed, not {array.tolist()}")
+    numbers: list[float] = array.tolist()
+    return numbers
