@@ -1,0 +1,79 @@
+"""Chunk execution: which command is in force at a given time.
+
+An action of a chunk is *due* at an absolute time, so the time that inference took needs no handling of its own:
+when a chunk arrives, the actions whose time has passed are skipped because they are in the past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robovlm_ros.action import ActionChunk
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+
+Strategy = Callable[[ActionChunk | None, ActionChunk], ActionChunk]
+"""How a chunk in execution and a newly decided one become the chunk to execute; it may be any pure function."""
+
+
+def replace(_current: ActionChunk | None, new: ActionChunk) -> ActionChunk:
+    """The strategy that trusts the newest decision entirely."""
+    return new
+
+
+class ChunkExecutor:
+    """Holds the chunk in execution and reads commands from it by time. Not thread-safe: the caller locks."""
+
+    def __init__(self, contract: Contract, *, max_age_ns: int, strategy: Strategy = replace) -> None:
+        """`max_age_ns`: time after a chunk's first due time when it is dropped [ns], so that a robot whose policy
+        has died comes to rest."""
+        if max_age_ns <= 0:
+            raise UserError("the greatest age of a chunk must be above 0 ns")
+        self._binary = contract.binary
+        self._max_age_ns = max_age_ns
+        self._strategy = strategy
+        self._chunk: ActionChunk | None = None
+
+    @property
+    def chunk(self) -> ActionChunk | None:
+        """The chunk in execution."""
+        return self._chunk
+
+    def set_chunk(self, chunk: ActionChunk) -> None:
+        """Take a new decision; one that follows another instruction replaces the old whatever the strategy."""
+        steps, size = len(chunk.due_ns), len(self._binary)
+        if steps == 0 or chunk.actions.shape != (steps, size) or np.any(np.diff(chunk.due_ns) <= 0):
+            raise ValueError(
+                f"a chunk needs actions of shape (n, {size}) and n increasing due times, "
+                f"not {chunk.actions.shape} and {chunk.due_ns.shape}"
+            )
+        if self._chunk is None or self._chunk.instruction != chunk.instruction:
+            self._chunk = chunk
+        else:
+            self._chunk = self._strategy(self._chunk, chunk)
+
+    def clear(self) -> None:
+        """Drop the chunk: nothing is in force until the next one."""
+        self._chunk = None
+
+    def command(self, now_ns: int) -> NDArray[np.float64] | None:
+        """(action_dim,) the action in force at `now_ns`, absolute, binary dimensions 0 or 1; None: hold.
+
+        Between due times continuous dimensions are interpolated linearly and binary ones keep the earlier action;
+        before the first due time the first action is in force, after the last the last one.
+        """
+        chunk = self._chunk
+        if chunk is None or now_ns - int(chunk.due_ns[0]) > self._max_age_ns:
+            return None
+        after = int(np.searchsorted(chunk.due_ns, now_ns, side="right"))
+        before = max(after - 1, 0)
+        after = min(after, len(chunk.due_ns) - 1)
+        start, end = chunk.actions[before], chunk.actions[after]  # (action_dim,) each
+        if before >= after:
+            return np.asarray(start, np.float64).copy()
+        due = int(chunk.due_ns[before])
+        share = (now_ns - due) / (int(chunk.due_ns[after]) - due)
+        return np.asarray(np.where(self._binary, start, start + share * (end - start)), np.float64)

@@ -1,0 +1,169 @@
+"""Safety: the one gate between any source of commands and the topics.
+
+Pure: time comes in as integer nanoseconds, measurements as arrays. What leaves `SafetyFilter.check`
+is finite, within the contract's limits, and changes no faster than the contract allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+
+CAUSES = ("not_finite", "limit", "velocity", "stale")
+"""What the filter may have to intervene for, the keys of `SafetyFilter.interventions`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What may be sent."""
+
+    values: NDArray[np.float64] | None
+    """(action_dim,) values that are safe to send; when holding, the last safe ones (None: nothing was safe yet)."""
+    holding: bool
+    """True: the request was refused, and nothing new may be sent."""
+    reasons: tuple[str, ...] = ()
+    """Why the request was refused or changed, one sentence each."""
+
+
+class SafetyFilter:
+    """Refuses what is not finite or rests on stale sources, and limits position and velocity.
+
+    Values are in chunk units: a binary dimension is 0 or 1 (its ``max_velocity`` has no meaning here, since
+    the message jumps between its two limits). The rate of change is limited against the value sent before, or,
+    for the first value after a pause, against the measured one: a robot never jumps when a policy starts.
+    """
+
+    def __init__(self, contract: Contract, *, period_ns: int, restart_after_ns: int = 500_000_000) -> None:
+        """`period_ns`: nominal time between commands [ns]; `restart_after_ns`: a pause after which the robot may
+        have been moved by others, so that the last sent value counts no more [ns].
+
+        The time credited to one command is at most two periods: a late command earns no large step.
+        """
+        if period_ns <= 0 or restart_after_ns <= 0:
+            raise UserError("the safety filter needs a positive command period and restart time [ns]")
+        self._names = contract.action_names
+        self._units = tuple(dim.unit for dim in contract.action_dims)
+        self._binary = contract.binary
+        self._limits = contract.limits  # (action_dim, 2)
+        self._limits[self._binary] = (0.0, 1.0)
+        self._velocity = np.array(  # (action_dim,) [unit/s], inf: unlimited
+            [
+                math.inf if dim.max_velocity is None or dim.kind == "binary" else dim.max_velocity
+                for dim in contract.action_dims
+            ]
+        )
+        bad = [name for name, v in zip(self._names, self._velocity, strict=True) if not v > 0]
+        if bad:
+            raise UserError(f"contract '{contract.name}': max_velocity of action '{bad[0]}' must be above 0")
+        self._max_age_s = {camera.name: camera.max_age_s for camera in contract.cameras}
+        self._max_age_s |= {source.name: source.max_age_s for source in contract.state}
+        self._period_ns = period_ns
+        self._restart_after_ns = restart_after_ns
+        self._last: NDArray[np.float64] | None = None
+        self._last_ns: int | None = None
+        self.interventions: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
+        """How often each of CAUSES made the filter refuse or change a command."""
+
+    def restart(self) -> None:
+        """Forget what was sent: the next command starts from the measured values."""
+        self._last = None
+        self._last_ns = None
+
+    def check(
+        self,
+        values: NDArray[np.floating],
+        now_ns: int,
+        *,
+        ages_s: Mapping[str, float | None] | None = None,
+        measured: NDArray[np.floating] | None = None,
+    ) -> Verdict:
+        """Judge one command.
+
+        `values`: (action_dim,) wanted values. `ages_s`: source name → age of its newest sample [s], None when there
+        was none; only the sources given are judged. `measured`: (action_dim,) see `measured_action`.
+        """
+        stale = self._stale(ages_s or {})
+        if stale:
+            self.interventions["stale"] += 1
+            return Verdict(values=self._kept(), holding=True, reasons=stale)
+        wanted = np.asarray(values, np.float64)
+        if wanted.shape != (len(self._names),):
+            raise ValueError(f"a command must have shape ({len(self._names)},), not {wanted.shape}")
+        finite = np.isfinite(wanted)
+        if not finite.all():
+            self.interventions["not_finite"] += 1
+            names = ", ".join(name for name, ok in zip(self._names, finite, strict=True) if not ok)
+            return Verdict(
+                values=self._kept(), holding=True, reasons=(f"the policy gave no finite number for {names}",)
+            )
+        reasons: list[str] = []
+        wanted = np.where(self._binary, wanted >= 0.5, wanted).astype(np.float64)
+        inside = np.clip(wanted, self._limits[:, 0], self._limits[:, 1])
+        if not np.array_equal(inside, wanted):
+            self.interventions["limit"] += 1
+            reasons.append(self._changed("limited to", inside, wanted))
+        safe = self._limit_velocity(inside, now_ns, measured)
+        if not np.allclose(safe, inside, rtol=0.0, atol=1e-12):
+            self.interventions["velocity"] += 1
+            reasons.append(self._changed("slowed down to", safe, inside))
+        self._last, self._last_ns = safe, now_ns
+        return Verdict(values=safe.copy(), holding=False, reasons=tuple(reasons))
+
+    def _limit_velocity(
+        self, wanted: NDArray[np.float64], now_ns: int, measured: NDArray[np.floating] | None
+    ) -> NDArray[np.float64]:
+        """(action_dim,) the value nearest to `wanted` that is reachable since the last command."""
+        elapsed_ns = self._period_ns
+        origin = self._last
+        if self._last_ns is not None:
+            elapsed_ns = now_ns - self._last_ns
+            if abs(elapsed_ns) > self._restart_after_ns:  # a pause, or a clock that jumped
+                origin = None
+        if origin is None:
+            elapsed_ns = self._period_ns
+            origin = np.where(self._binary, np.nan, measured) if measured is not None else np.full(wanted.shape, np.nan)
+            fallback = wanted if self._last is None else self._last
+            origin = np.where(np.isfinite(origin), origin, fallback)
+            # A robot that stands outside its limits must come inside at once: limits before velocity.
+            origin = np.clip(origin, self._limits[:, 0], self._limits[:, 1])
+        seconds = min(max(elapsed_ns, 0), 2 * self._period_ns) / 1e9
+        reach = np.full(wanted.shape, np.inf)  # (action_dim,)
+        np.multiply(self._velocity, seconds, out=reach, where=np.isfinite(self._velocity))
+        return np.clip(wanted, origin - reach, origin + reach)
+
+    def _stale(self, ages_s: Mapping[str, float | None]) -> tuple[str, ...]:
+        reasons = []
+        for name, age in ages_s.items():
+            limit = self._max_age_s[name]
+            if age is None:
+                reasons.append(f"nothing was received from '{name}' yet")
+            elif not age <= limit:
+                reasons.append(f"the newest sample of '{name}' is {age:.2f} s old (limit {limit:g} s)")
+        return tuple(reasons)
+
+    def _kept(self) -> NDArray[np.float64] | None:
+        return None if self._last is None else self._last.copy()
+
+    def _changed(self, how: str, after: NDArray[np.float64], before: NDArray[np.float64]) -> str:
+        return ", ".join(
+            f"{name} {how} {new:.4g} (wanted {old:.4g}) {unit}"
+            for name, unit, new, old in zip(self._names, self._units, after, before, strict=True)
+            if new != old
+        )
+
+
+def measured_action(contract: Contract, state: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(action_dim,) where the robot stands in terms of its actions, NaN where the contract names no reference.
+
+    `state`: (state_dim,) in the order of ``contract.state_names``.
+    """
+    padded = np.append(np.asarray(state, np.float64), np.nan)  # (state_dim + 1,); index -1 takes the NaN
+    return np.asarray(padded[contract.reference_index], np.float64)

@@ -1,0 +1,69 @@
+"""Figures of a running node: how long things take and how often they happen."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Durations in short; NaN where none was measured."""
+
+    count: int
+    """Number of durations ever added."""
+    p50_ms: float
+    """Median [ms]."""
+    p99_ms: float
+    """99th percentile [ms]."""
+    worst_ms: float
+    """Longest [ms]."""
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "none yet"
+        return f"p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms, worst {self.worst_ms:.1f} ms"
+
+
+class Durations:
+    """The newest durations of one kind, in bounded memory."""
+
+    def __init__(self, keep: int = 10_000) -> None:
+        """`keep`: number of newest durations that percentiles are taken over."""
+        self._newest: deque[int] = deque(maxlen=keep)
+        self._count = 0
+
+    def add(self, duration_ns: int) -> None:
+        """Count one duration [ns]."""
+        self._newest.append(duration_ns)
+        self._count += 1
+
+    def summary(self) -> Summary:
+        """Percentiles by linear interpolation between the nearest ranks."""
+        if not self._newest:
+            return Summary(count=0, p50_ms=float("nan"), p99_ms=float("nan"), worst_ms=float("nan"))
+        p50, p99, worst = np.percentile(np.fromiter(self._newest.copy(), np.float64), (50, 99, 100)) / 1e6
+        return Summary(count=self._count, p50_ms=float(p50), p99_ms=float(p99), worst_ms=float(worst))
+
+
+class Rate:
+    """How often something happens, between one reading and the next."""
+
+    def __init__(self, now_ns: int) -> None:
+        """`now_ns`: time at which counting begins [ns]."""
+        self._since_ns = now_ns
+        self._before = 0
+        self.count = 0
+        """Events ever counted."""
+
+    def add(self) -> None:
+        """Count one event."""
+        self.count += 1
+
+    def read(self, now_ns: int) -> float:
+        """Events per second since the last reading [Hz]; 0 when no time has passed."""
+        events, elapsed_ns = self.count - self._before, now_ns - self._since_ns
+        self._before, self._since_ns = self.count, now_ns
+        return events * 1e9 / elapsed_ns if elapsed_ns > 0 else 0.0
