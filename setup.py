@@ -44,6 +44,7 @@ setup(
             "evaluate = robovlm_ros.cli.evaluate:main",
             "finetune = robovlm_ros.cli.finetune:main",
             "pretrain = robovlm_ros.cli.pretrain:main",
+            "demo = robovlm_ros.cli.demo:main",
             "inspect = robovlm_ros.cli.inspect:main",
         ],
     },

@@ -1,0 +1,174 @@
+"""Record demonstrations of the scripted expert: simulator, commands and recorder through their real topics.
+
+Each episode is one rosbag2 folder. The simulator runs in lockstep, as fast as the machine allows;
+what the topics carry is the same as in real time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robovlm_ros.cli.command import parser, run
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.messages import fill_command, message_class
+
+SETTLE_STEPS = 5
+"""Steps recorded after the goal is reached, so that the policy learns to stay."""
+
+
+def main() -> int:
+    """Entry point of ``ros2 run robovlm_ros collect``."""
+    return run(lambda: _collect(_arguments().parse_args()))
+
+
+def _arguments() -> argparse.ArgumentParser:
+    arguments = parser("collect", __doc__)
+    arguments.add_argument("--output", type=Path, required=True, help="folder that receives the episodes")
+    arguments.add_argument("--episodes", type=int, default=100, help="how many episodes to record")
+    arguments.add_argument("--seed", type=int, default=100_000, help="seed of the first scene; the next add one")
+    arguments.add_argument("--contract", default="tabletop", help="contract: a YAML file or a shipped name")
+    arguments.add_argument("--steps", type=int, default=45, help="longest episode [steps of the contract's rate]")
+    arguments.add_argument("--noise", type=float, default=0.004, help="noise on the expert's commands [m]")
+    arguments.add_argument("--workers", type=int, default=1, help="simulators beside each other, one domain each")
+    return arguments
+
+
+def _collect(options: argparse.Namespace) -> int:
+    contract = Contract.load(options.contract)
+    if contract.simulator != "mujoco":
+        raise UserError(f"contract '{contract.name}' names no simulator: the expert needs one (simulator: mujoco)")
+    for name in ("episodes", "steps", "workers"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}")
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    workers = min(options.workers, options.episodes)
+    print(f"collect: {options.episodes} episodes of '{contract.name}' into {output} ({workers} simulators)", flush=True)
+    spawn = multiprocessing.get_context("spawn")
+    processes = [
+        spawn.Process(target=_worker, args=(options, worker, workers), name=f"collect-{worker}")
+        for worker in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        for process in processes:
+            process.join()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.join()
+        raise
+    if any(process.exitcode for process in processes):
+        raise UserError("a simulator stopped early (its line is above); what was recorded stays")
+    print(f"collect: done in {time.monotonic() - start:.0f} s", flush=True)
+    return 0
+
+
+def _worker(options: argparse.Namespace, worker: int, workers: int) -> None:
+    """Record every ``workers``-th episode in a domain of our own."""
+    sys.exit(run(lambda: _record(options, worker, workers)))
+
+
+def _record(options: argparse.Namespace, worker: int, workers: int) -> int:
+    from robovlm_ros.cli.processes import Nodes
+    from robovlm_ros.cli.session import Session, local_environment
+
+    contract = Contract.load(options.contract)
+    environment = local_environment(worker)
+    os.environ.update(environment)
+    parts = options.output / f".worker_{worker}"
+    with Nodes(environment) as nodes:
+        nodes.start("sim_node", {"contract": options.contract, "lockstep": True})
+        nodes.start(
+            "recorder_node",
+            {"contract": options.contract, "directory": parts, "operator": "expert", "use_sim_time": True},
+        )
+        with Session(contract, "collect", nodes.check) as session:
+            _episodes(session, options, worker, workers, parts)
+    shutil.rmtree(parts, ignore_errors=True)
+    return 0
+
+
+def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: int, parts: Path) -> None:
+    """The episodes of one worker."""
+    from std_srvs.srv import SetBool, Trigger
+
+    from robovlm_ros.sim.tasks import outcome, sample_instruction
+    from robovlm_ros.sim.world import Tabletop
+
+    node = session.node
+    start = node.create_client(Trigger, "/recorder_node/start")
+    stop = node.create_client(Trigger, "/recorder_node/stop")
+    mark = node.create_client(SetBool, "/recorder_node/mark")
+    publish = CommandPublisher(session)
+    scenes = Tabletop(session.contract)
+    succeeded = 0
+    for number, index in enumerate(range(worker, options.episodes, workers), start=1):
+        seed = options.seed + index
+        rng = np.random.default_rng(seed)
+        scenes.reset(seed)
+        instruction, target = sample_instruction([block.colour for block in scenes.blocks], rng)
+        session.instruct("")
+        session.instruct(instruction)
+        session.trigger(start)
+        session.reset(seed)
+        _demonstrate(session, publish, target, rng, options)
+        success = outcome(session.poses[-1][1], session.blocks, target).success
+        succeeded += success
+        session.call(mark, SetBool.Request(data=bool(success)), "the recorder's mark")
+        episode = Path(session.trigger(stop))
+        episode.rename(options.output / f"episode_{index:05d}")
+        if number % 25 == 0 or index + workers >= options.episodes:
+            done = len(range(worker, options.episodes, workers))
+            print(f"collect[{worker}]: {number}/{done} episodes, {succeeded} succeeded", flush=True)
+
+
+def _demonstrate(session: Any, publish: CommandPublisher, target: str, rng: Any, options: argparse.Namespace) -> None:
+    """Let the expert answer each observation with one command until it has settled at the goal."""
+    from robovlm_ros.sim.expert import ReachExpert
+    from robovlm_ros.sim.tasks import outcome
+
+    expert = ReachExpert(rng, noise=options.noise)
+    at_goal = 0
+    for _ in range(options.steps):
+        stamp, tool = session.poses[-1]
+        publish(expert.act(tool, session.blocks, target), stamp)
+        session.wait(lambda stamp=stamp: session.time_ns > stamp, 30.0, "the next observation")
+        at_goal += outcome(session.poses[-1][1], session.blocks, target).distance_m < 0.015
+        if at_goal > SETTLE_STEPS:
+            return
+
+
+class CommandPublisher:
+    """Publishes an action on the contract's command topics."""
+
+    def __init__(self, session: Any) -> None:
+        self._contract: Contract = session.contract
+        self._topics = []
+        for command in self._contract.commands:
+            message = message_class(command.type)
+            self._topics.append((command, message, session.node.create_publisher(message, command.topic, 10)))
+
+    def __call__(self, action: NDArray[np.float64], stamp_ns: int) -> None:
+        """Publish (action_dim,) absolute values, stamped."""
+        first = 0
+        for command, message, publisher in self._topics:
+            values = action[first : first + len(command.dims)]
+            publisher.publish(fill_command(message(), command, values, stamp_ns, self._contract.step_ns))
+            first += len(command.dims)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

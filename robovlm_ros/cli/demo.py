@@ -1,0 +1,75 @@
+"""Give the running tabletop one instruction after another, say how each ends, and film it.
+
+Started by ``policy.launch.py demo:=true`` beside the simulator and the policy; ends with Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from robovlm_ros.cli.command import parser, run
+from robovlm_ros.contract import Contract
+
+
+def main() -> int:
+    """Entry point of ``ros2 run robovlm_ros demo``."""
+    return run(_demo)
+
+
+def _arguments() -> argparse.ArgumentParser:
+    arguments = parser("demo", __doc__)
+    arguments.add_argument("--contract", default="tabletop", help="contract: a YAML file or a shipped name")
+    arguments.add_argument("--film", type=Path, default=Path("demo/tabletop.mp4"), help="film to write (.mp4 or .gif)")
+    arguments.add_argument("--scenes", type=int, default=0, help="scenes of three instructions each; 0: until Ctrl-C")
+    arguments.add_argument("--seed", type=int, default=0, help="chooses the scenes")
+    arguments.add_argument("--seconds", type=float, default=6.0, help="longest time for one instruction [s]")
+    return arguments
+
+
+def _demo() -> int:
+    from rclpy.utilities import remove_ros_args
+
+    from robovlm_ros.cli.evaluate import Runner, scene_seed
+    from robovlm_ros.cli.film import Film, SceneCamera, outcome_text
+    from robovlm_ros.cli.session import Session
+    from robovlm_ros.sim.tasks import instruction_for
+
+    options = _arguments().parse_args(remove_ros_args(sys.argv)[1:])
+    contract = Contract.load(options.contract)
+    film = Film(options.film, fps=contract.rate_hz)
+    camera = SceneCamera(contract)
+    reached = asked = scene = 0
+    print(f"film: {options.film.resolve()}", flush=True)
+    try:
+        with Session(contract, "demo") as session:
+            runner = Runner(session, options.seconds)
+            while not options.scenes or scene < options.scenes:
+                seed = scene_seed(options.seed, scene)
+                rng = np.random.default_rng(seed)
+                session.instruct("")
+                session.reset(seed)
+                scene += 1
+                colours = [block.colour for block in session.blocks]
+                print(f"a new scene: {', '.join(colours)} blocks", flush=True)
+                for target in rng.permutation(colours):
+                    instruction = instruction_for(str(target), rng)
+                    print(f'instruction: "{instruction}"', flush=True)
+                    begin = session.time_ns
+                    episode = runner.follow(seed, instruction, str(target))
+                    asked += 1
+                    reached += episode.success
+                    verdict, _ = outcome_text(episode)
+                    print(f"  {verdict}, after {episode.seconds:.1f} s   ({reached} of {asked} reached)", flush=True)
+                    camera.show(film, session, begin, episode)
+    finally:
+        film.close()
+        print(f"film of {asked} instructions: {options.film.resolve()}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

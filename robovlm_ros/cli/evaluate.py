@@ -1,0 +1,236 @@
+"""Success of a policy in the simulator, through the real nodes and topics.
+
+Each episode is a seeded scene and an instruction. The same scenes are then shown with the words
+that name the target left out (the no-language control): what is left is what a policy reaches
+without listening. Success is judged by where the tool ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robovlm_ros.cli.command import parser, run, write_json
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+
+STILL_M = 0.003
+"""The arm has come to rest when the tool stays within this [m] ..."""
+STILL_S = 0.6
+"""... for so long [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """What happened in one episode."""
+
+    seed: int
+    """Seed of the scene."""
+    instruction: str
+    """What the policy was told."""
+    target: str
+    """Colour of the block that was meant."""
+    distance_m: float
+    """Distance of the tool from the target's goal at the end [m]."""
+    wrong_target: bool
+    """The tool ended at another block."""
+    seconds: float
+    """Length of the episode on the robot's clock [s]."""
+
+    @property
+    def success(self) -> bool:
+        """Within 4 cm."""
+        return self.distance_m < 0.04
+
+
+def main() -> int:
+    """Entry point of ``ros2 run robovlm_ros evaluate``."""
+    return run(lambda: _evaluate(_arguments().parse_args()))
+
+
+def _arguments() -> argparse.ArgumentParser:
+    arguments = parser("evaluate", __doc__)
+    arguments.add_argument("--checkpoint", default="tabletop", help="checkpoint: a folder or a shipped name")
+    arguments.add_argument("--contract", default="tabletop", help="contract: a YAML file or a shipped name")
+    arguments.add_argument("--episodes", type=int, default=100, help="how many episodes, and as many of the control")
+    arguments.add_argument("--seed", type=int, default=0, help="chooses the scenes; no training seed is used")
+    arguments.add_argument("--seconds", type=float, default=5.0, help="longest episode [s of the robot's clock]")
+    arguments.add_argument("--lockstep", action="store_true", help="the simulator waits for the policy")
+    arguments.add_argument("--no-control", action="store_true", help="leave the no-language control out")
+    arguments.add_argument("--video", type=Path, help="write a film of the episodes (.mp4 or .gif)")
+    arguments.add_argument("--json", type=Path, help="write the results as JSON")
+    return arguments
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from robovlm_ros.cli.film import Film, SceneCamera
+    from robovlm_ros.cli.processes import Nodes
+    from robovlm_ros.cli.session import Session, local_environment
+
+    contract = Contract.load(options.contract)
+    if contract.simulator != "mujoco":
+        raise UserError(f"contract '{contract.name}' names no simulator to evaluate in (simulator: mujoco)")
+    if options.episodes < 1:
+        raise UserError(f"--episodes must be at least 1, not {options.episodes}")
+    environment = local_environment()
+    os.environ.update(environment)
+    mode = "lockstep" if options.lockstep else "realtime"
+    print(f"evaluate: '{options.checkpoint}', {options.episodes} episodes, {mode}, seed {options.seed}", flush=True)
+    start = time.monotonic()
+    film = Film(options.video, fps=contract.rate_hz) if options.video else None
+    camera = SceneCamera(contract) if film else None
+    with Nodes(environment) as nodes:
+        nodes.start("sim_node", {"contract": options.contract, "lockstep": options.lockstep})
+        nodes.start(
+            "policy_node",
+            {
+                "contract": options.contract,
+                "checkpoint": options.checkpoint,
+                "lockstep": options.lockstep,
+                "use_sim_time": options.lockstep,
+            },
+        )
+        with Session(contract, "evaluate", nodes.check) as session:
+            runner = Runner(session, options.seconds)
+            episodes = []
+            for index in range(options.episodes):
+                seed = scene_seed(options.seed, index)
+                episode = runner.run(seed)
+                episodes.append(episode)
+                _say(index + 1, options.episodes, episodes)
+                if film and camera:
+                    camera.show(film, session, runner.first_ns, episode)
+            control = [
+                runner.run(scene_seed(options.seed, index), blank=True)
+                for index in range(0 if options.no_control else options.episodes)
+            ]
+        log = nodes.log("policy_node")
+    if film:
+        film.close()
+        print(f"evaluate: film in {options.video}")
+    results = summary(episodes, control, mode, options.seed, time.monotonic() - start)
+    for line in [line for line in log if "p50" in line][-1:]:
+        print(line)
+    _report(results)
+    write_json(options.json, results)
+    return 0
+
+
+def scene_seed(seed: int, index: int) -> int:
+    """Seed of the index-th scene: evaluation seeds are above ten million, training seeds below."""
+    return 10_000_000 + seed * 10_000 + index
+
+
+class Runner:
+    """Runs one episode after another in a session."""
+
+    def __init__(self, session: Any, seconds: float) -> None:
+        self._session = session
+        self._limit_ns = round(seconds * 1e9)
+        self.first_ns = 0
+        """Stamp at which the newest episode began [ns]."""
+
+    def run(self, seed: int, blank: bool = False) -> Episode:
+        """One episode: a scene, an instruction (or one that names no target), and where the tool ended."""
+        from robovlm_ros.sim.tasks import blank_instruction, sample_instruction
+
+        session = self._session
+        session.instruct("")  # the policy holds while the scene changes
+        self.first_ns = session.reset(seed)
+        colours = [block.colour for block in session.blocks]
+        instruction, target = sample_instruction(colours, np.random.default_rng(seed))
+        return self.follow(seed, blank_instruction(instruction) if blank else instruction, target)
+
+    def follow(self, seed: int, instruction: str, target: str) -> Episode:
+        """Give an instruction in the present scene and watch until the arm rests or the time is over."""
+        from robovlm_ros.sim.tasks import outcome
+
+        session = self._session
+        begin = session.time_ns
+        session.instruct(instruction)
+        end = begin + self._limit_ns
+        session.wait(lambda: session.time_ns >= end or self._rests(begin), 120.0, "the end of the episode")
+        end = min(end, session.time_ns)
+        result = outcome(session.tool_at(end), session.blocks, target)
+        return Episode(
+            seed=seed,
+            instruction=instruction,
+            target=target,
+            distance_m=float(result.distance_m),
+            wrong_target=bool(result.wrong_target),
+            seconds=(end - begin) / 1e9,
+        )
+
+    def _rests(self, begin_ns: int) -> bool:
+        """The tool has hardly moved for a while (and was given time to start)."""
+        poses = self._session.poses
+        if not poses or poses[-1][0] - begin_ns < 1e9 + STILL_S * 1e9:
+            return False
+        since = poses[-1][0] - round(STILL_S * 1e9)
+        recent = np.array([position for stamp, position in poses if stamp >= since])  # (n, 3)
+        return bool(np.linalg.norm(recent - recent[-1], axis=1).max() < STILL_M)
+
+
+def summary(
+    episodes: Sequence[Episode], control: Sequence[Episode], mode: str, seed: int, seconds: float
+) -> dict[str, Any]:
+    """The figures of one evaluation, as written by ``--json``."""
+    count = len(episodes)
+    low, high = wilson(sum(e.success for e in episodes), count)
+    return {
+        "episodes": count,
+        "success_rate": sum(e.success for e in episodes) / count,
+        "success_interval_95": [low, high],
+        "success_rate_2cm": sum(e.distance_m < 0.02 for e in episodes) / count,
+        "success_rate_3cm": sum(e.distance_m < 0.03 for e in episodes) / count,
+        "wrong_target_rate": sum(e.wrong_target for e in episodes) / count,
+        "no_language_success_rate": sum(e.success for e in control) / len(control) if control else None,
+        "mode": mode,
+        "seconds": round(seconds, 1),
+        "seed": seed,
+        "episode_results": [asdict(e) for e in episodes],
+        "no_language_results": [asdict(e) for e in control],
+    }
+
+
+def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a success rate (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927)."""
+    rate = successes / count
+    centre = rate + z * z / (2 * count)
+    spread = z * math.sqrt(rate * (1 - rate) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def _say(number: int, total: int, episodes: Sequence[Episode]) -> None:
+    last = episodes[-1]
+    verdict = "reached" if last.success else ("WRONG BLOCK" if last.wrong_target else "missed")
+    print(
+        f"[{number}/{total}] {last.instruction!r}: {verdict}, {last.distance_m * 100:.1f} cm, {last.seconds:.1f} s"
+        f"   (so far {sum(e.success for e in episodes)}/{number})",
+        flush=True,
+    )
+
+
+def _report(results: dict[str, Any]) -> None:
+    low, high = results["success_interval_95"]
+    print(
+        f"success within 4 cm {results['success_rate']:.1%} (95 %: {low:.1%} to {high:.1%}), "
+        f"3 cm {results['success_rate_3cm']:.1%}, 2 cm {results['success_rate_2cm']:.1%}; "
+        f"wrong target {results['wrong_target_rate']:.1%}"
+    )
+    if results["no_language_success_rate"] is not None:
+        print(f"no-language control {results['no_language_success_rate']:.1%} (chance among three blocks: 33 %)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

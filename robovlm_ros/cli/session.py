@@ -1,0 +1,178 @@
+"""A client of the simulated tabletop: resets it, gives instructions, watches what the arm does.
+
+`collect`, `evaluate` and the demo share it. It speaks to the nodes through their topics and
+services only; the blocks' true positions come from ``/sim_node/blocks``, which no policy sees.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from visualization_msgs.msg import MarkerArray
+
+from robovlm_ros import messages
+from robovlm_ros.contract import Contract, StateSource
+from robovlm_ros.errors import UserError
+from robovlm_ros.sim.world import Block
+
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SERVICE_SECONDS = 20.0
+"""How long a node may take to appear or to answer [s]."""
+
+
+class Session:
+    """One rclpy node of ours beside the simulator; use it in a ``with`` block."""
+
+    def __init__(self, contract: Contract, name: str, check: Callable[[], None] = lambda: None) -> None:
+        self.contract = contract
+        self._check = check
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = rclpy.create_node(name, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.poses: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=2000)
+        """(stamp [ns], (3,) tool position [m]) of the newest samples."""
+        self.joints: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=2000)
+        """(stamp [ns], (n,) joint positions) of the newest samples."""
+        self.blocks: tuple[Block, ...] = ()
+        self._tool = tool_source(contract)
+        self._joint_source = joint_source(contract)
+        self._instruction = self.node.create_publisher(String, contract.instruction_topic, LATCHED)
+        self._subscribe(self._tool, self.poses)
+        self._subscribe(self._joint_source, self.joints)
+        self.node.create_subscription(MarkerArray, "/sim_node/blocks", self._on_blocks, LATCHED)
+        self._reset = self.node.create_client(Trigger, "/sim_node/reset")
+        self._set = self.node.create_client(SetParameters, "/sim_node/set_parameters")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def wait(self, done: Callable[[], bool], seconds: float, what: str) -> None:
+        """Handle messages until ``done()``; UserError naming ``what`` after ``seconds``, or when a node has ended."""
+        end = time.monotonic() + seconds
+        next_check = 0.0
+        while not done():
+            now = time.monotonic()
+            if now >= next_check:
+                self._check()
+                next_check = now + 1.0
+            if now > end:
+                raise UserError(f"{what} did not come within {seconds:.0f} s (ROS_DOMAIN_ID {_domain()})")
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def spin(self, seconds: float) -> None:
+        """Handle messages for a while."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def call(self, client: Any, request: Any, what: str) -> Any:
+        """Call a service and wait for its answer."""
+        self.wait(client.service_is_ready, SERVICE_SECONDS, f"service {client.srv_name}")
+        future = client.call_async(request)
+        self.wait(future.done, SERVICE_SECONDS, what)
+        return future.result()
+
+    def trigger(self, client: Any) -> str:
+        """Call a ``std_srvs/Trigger`` service; its message, or UserError with its reason."""
+        response = self.call(client, Trigger.Request(), f"the answer of {client.srv_name}")
+        if not response.success:
+            raise UserError(f"{client.srv_name}: {response.message}")
+        return str(response.message)
+
+    def reset(self, seed: int) -> int:
+        """Begin the scene of that seed; the stamp of its first observation [ns]."""
+        value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed)
+        request = SetParameters.Request(parameters=[ParameterMessage(name="seed", value=value)])
+        for result in self.call(self._set, request, "the simulator's seed").results:
+            if not result.successful:
+                raise UserError(f"the simulator refused seed {seed}: {result.reason}")
+        self.blocks = ()
+        stamp = int(json.loads(self.trigger(self._reset))["stamp_ns"])
+        self.wait(lambda: bool(self.blocks) and self.time_ns >= stamp, SERVICE_SECONDS, "the new scene")
+        return stamp
+
+    def instruct(self, text: str) -> None:
+        """Publish the instruction; an empty one means: do nothing."""
+        self._instruction.publish(String(data=text))
+
+    @property
+    def time_ns(self) -> int:
+        """Stamp of the newest tool position [ns]; 0 when there is none."""
+        return self.poses[-1][0] if self.poses else 0
+
+    def tool_at(self, stamp_ns: int) -> NDArray[np.float64]:
+        """(3,) the newest tool position that is not younger than a stamp [m]."""
+        for stamp, position in reversed(self.poses):
+            if stamp <= stamp_ns:
+                return position
+        raise UserError(f"no tool position at {stamp_ns} ns")
+
+    def _subscribe(self, source: StateSource, into: deque[tuple[int, NDArray[np.float64]]]) -> None:
+        def receive(message: Any) -> None:
+            stamp = messages.stamp_ns(message)
+            into.append((stamp if stamp is not None else 0, messages.state_values(message, source)))
+
+        self.node.create_subscription(messages.message_class(source.type), source.topic, receive, 50)
+
+    def _on_blocks(self, message: Any) -> None:
+        self.blocks = tuple(
+            Block(marker.ns, np.array([marker.pose.position.x, marker.pose.position.y, marker.pose.position.z]))
+            for marker in message.markers
+        )
+
+
+def tool_source(contract: Contract) -> StateSource:
+    """The state source that tells where the tool is."""
+    for source in contract.state:
+        if source.type == "geometry_msgs/msg/PoseStamped":
+            return source
+    raise UserError(f"contract '{contract.name}' has no PoseStamped state: where is the tool?")
+
+
+def joint_source(contract: Contract) -> StateSource:
+    """The state source that tells the joint positions."""
+    for source in contract.state:
+        if source.type == "sensor_msgs/msg/JointState":
+            return source
+    raise UserError(f"contract '{contract.name}' has no JointState state")
+
+
+def local_environment(worker: int = 0) -> dict[str, str]:
+    """Environment of a command's nodes: on this machine only, and for each worker a domain of its own."""
+    return {
+        "ROS_DOMAIN_ID": str((int(_domain()) + worker) % 102),  # above 101 the ports meet the ephemeral ones
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
+    }
+
+
+def _domain() -> str:
+    domain = os.environ.get("ROS_DOMAIN_ID") or "0"
+    if not domain.isdecimal():
+        raise UserError(f"ROS_DOMAIN_ID is '{domain}', not a number from 0 to 232")
+    return domain
