@@ -82,13 +82,13 @@ class SafetyFilter:
         values: NDArray[np.floating],
         now_ns: int,
         *,
-        ages_s: Mapping[str, float | None] | None = None,
+        ages_s: Mapping[str, float] | None = None,
         measured: NDArray[np.floating] | None = None,
     ) -> Verdict:
         """Judge one command.
 
-        `values`: (action_dim,) wanted values. `ages_s`: source name → age of its newest sample [s], None when there
-        was none; only the sources given are judged. `measured`: (action_dim,) see `measured_action`.
+        `values`: (action_dim,) wanted values. `ages_s`: source name → age of its newest sample [s], infinite when
+        there was none; only the sources given are judged. `measured`: (action_dim,) see `measured_action`.
         """
         stale = self._stale(ages_s or {})
         if stale:
@@ -139,11 +139,11 @@ class SafetyFilter:
         np.multiply(self._velocity, seconds, out=reach, where=np.isfinite(self._velocity))
         return np.clip(wanted, origin - reach, origin + reach)
 
-    def _stale(self, ages_s: Mapping[str, float | None]) -> tuple[str, ...]:
+    def _stale(self, ages_s: Mapping[str, float]) -> tuple[str, ...]:
         reasons = []
         for name, age in ages_s.items():
             limit = self._max_age_s[name]
-            if age is None:
+            if age == math.inf:
                 reasons.append(f"nothing was received from '{name}' yet")
             elif not age <= limit:
                 reasons.append(f"the newest sample of '{name}' is {age:.2f} s old (limit {limit:g} s)")

@@ -66,6 +66,7 @@ def test_without_a_chunk_or_with_one_too_old_the_robot_holds() -> None:
     executor.set_chunk(make_chunk())
     assert executor.command(START_NS + 1_000_000_000) is not None
     assert executor.command(START_NS + 1_000_000_001) is None
+    assert executor.command(START_NS - 1_000_000_001) is None  # the clock has jumped
     executor.clear()
     assert executor.command(START_NS) is None
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Sequence
@@ -50,9 +49,12 @@ def declare(node: Node, kind: type[T]) -> T:
     UserError when a value from the command line, launch file or YAML has the wrong type or is out of range.
     """
     values = {}
+    docs = field_docs(kind)
     for item in dataclasses.fields(kind):  # type: ignore[arg-type]
         try:
-            values[item.name] = node.declare_parameter(item.name, item.default, _descriptor(kind, item)).value
+            values[item.name] = node.declare_parameter(
+                item.name, item.default, _descriptor(item, docs.get(item.name, ""))
+            ).value
         except ParameterException as error:
             raise UserError(f"parameter '{item.name}': {' '.join(str(error).split())}") from error
         _check(item, values[item.name])
@@ -84,8 +86,7 @@ def follow(node: Node, settings: T, changed: Callable[[T], None]) -> None:
     node.add_on_set_parameters_callback(set_parameters)
 
 
-@functools.cache
-def field_docs(kind: Any) -> dict[str, str]:
+def field_docs(kind: type[Any]) -> dict[str, str]:
     """Field name → the docstring under it, read from the source of the dataclass."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
@@ -102,10 +103,8 @@ def field_docs(kind: Any) -> dict[str, str]:
     return docs
 
 
-def _descriptor(kind: type[Any], item: dataclasses.Field[Any]) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(
-        description=field_docs(kind).get(item.name, ""), read_only=bool(item.metadata.get("fixed", False))
-    )
+def _descriptor(item: dataclasses.Field[Any], doc: str) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=doc, read_only=bool(item.metadata.get("fixed", False)))
     if "range" in item.metadata:
         low, high = item.metadata["range"]
         if isinstance(item.default, int):

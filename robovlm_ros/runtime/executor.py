@@ -28,8 +28,8 @@ class ChunkExecutor:
     """Holds the chunk in execution and reads commands from it by time. Not thread-safe: the caller locks."""
 
     def __init__(self, contract: Contract, *, max_age_ns: int, strategy: Strategy = replace) -> None:
-        """`max_age_ns`: time after a chunk's first due time when it is dropped [ns], so that a robot whose policy
-        has died comes to rest."""
+        """`max_age_ns`: how far a chunk's first due time may be from now [ns], so that a robot comes to rest when its
+        policy has died or the clock has jumped."""
         if max_age_ns <= 0:
             raise UserError("the greatest age of a chunk must be above 0 ns")
         self._binary = contract.binary
@@ -66,7 +66,7 @@ class ChunkExecutor:
         before the first due time the first action is in force, after the last the last one.
         """
         chunk = self._chunk
-        if chunk is None or now_ns - int(chunk.due_ns[0]) > self._max_age_ns:
+        if chunk is None or abs(now_ns - int(chunk.due_ns[0])) > self._max_age_ns:
             return None
         after = int(np.searchsorted(chunk.due_ns, now_ns, side="right"))
         before = max(after - 1, 0)
