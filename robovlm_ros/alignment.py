@@ -8,6 +8,7 @@ then on nothing that arrives in order can change it, so that the order in which 
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robovlm_ros import messages
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
@@ -94,6 +96,23 @@ class Aligner:
         track = self._states[source]
         self._begin_new_run(track, stamp_ns)
         track.add(stamp_ns, values)
+
+    def add_message(self, topic: str, message: Any, receive_ns: int) -> None:
+        """A message on a topic of the contract, stamped by its header, or by ``receive_ns`` [ns] where it has none.
+
+        The one way in for live messages and for those from a bag. Other topics are ignored. UserError if a state
+        message lacks what the contract asks for.
+        """
+        stamp_ns = messages.stamp_ns(message)
+        stamp_ns = receive_ns if stamp_ns is None else stamp_ns
+        if topic == self.contract.instruction_topic:
+            self.set_instruction(messages.instruction(message), stamp_ns)
+        for camera in self.cameras:
+            if camera.topic == topic:
+                self.add_image(camera.name, stamp_ns, functools.partial(messages.image, message, camera.type))
+        for source in self.contract.state:
+            if source.topic == topic:
+                self.add_state(source.name, stamp_ns, messages.state_values(message, source))
 
     def set_instruction(self, text: str, stamp_ns: int | None = None) -> None:
         """From ``stamp_ns`` on [ns] this is to be done; None: for every observation that is not given out yet.
