@@ -1,0 +1,64 @@
+"""Write the measured figures into README.md and the policy's model card, from the JSON files of `evaluate`.
+
+``python tools/figures.py`` rewrites the text between the figure marks; ``--check`` only says whether
+it is up to date (a test runs this, so no figure in the docs is typed by hand).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "checkpoints" / "tabletop" / "evaluation"
+PAGES = (ROOT / "README.md", ROOT / "checkpoints" / "tabletop" / "README.md")
+BEGIN, END = "<!-- figures: begin (tools/figures.py) -->", "<!-- figures: end -->"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """A Markdown table with one row per evaluation."""
+    rows = [
+        "| mode | seed | episodes | within 4 cm | 95 % interval | 3 cm | 2 cm | wrong target | no language "
+        "| latency p50 / p99 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted(results, key=lambda r: (r["mode"] != "realtime", r["seed"])):
+        low, high = r["success_interval_95"]
+        latency = r.get("latency_ms") or {}
+        times = f"{latency['p50']:.0f} / {latency['p99']:.0f} ms" if latency and r["mode"] == "realtime" else ""
+        rows.append(
+            f"| {r['mode']} | {r['seed']} | {r['episodes']} | {r['success_rate']:.0%} | {low:.0%} to {high:.0%} "
+            f"| {r['success_rate_3cm']:.0%} | {r['success_rate_2cm']:.0%} | {r['wrong_target_rate']:.0%} "
+            f"| {r['no_language_success_rate']:.0%} | {times} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Rewrite the pages, or with ``--check`` return 1 when one is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail when a page is out of date")
+    options = parser.parse_args()
+    figures = table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+    stale = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if BEGIN not in text or END not in text:
+            print(f"error: {page.name} has no figure marks", file=sys.stderr)
+            return 1
+        head, _, rest = text.partition(BEGIN)
+        fresh = f"{head}{BEGIN}\n{figures}\n{END}{rest.partition(END)[2]}"
+        if fresh != text:
+            stale.append(page)
+            if not options.check:
+                page.write_text(fresh, encoding="utf-8")
+    for page in stale:
+        print(f"{'out of date' if options.check else 'updated'}: {page.relative_to(ROOT)}")
+    return int(options.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
