@@ -1,0 +1,148 @@
+"""Domains and participants: who we are on the network, and with which discovery settings."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from ros2_lite.dds.entities import Entity, Reader, Writer, guid_of
+from ros2_lite.dds.lib import DDSError, check, dds
+from ros2_lite.dds.ops import descriptor
+from ros2_lite.dds.qos import Qos, participant_qos
+from ros2_lite.messages import registry
+from ros2_lite.messages.spec import MessageSpec
+
+RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
+MAX_DOMAIN_ID = 232
+_MAX_PARTICIPANTS_PER_HOST = 32
+
+_lock = threading.RLock()
+_domains: dict[int, tuple[int, str]] = {}
+_participants: set[Participant] = set()
+
+
+class DomainError(RuntimeError):
+    """A domain that cannot be joined, or settings that make no sense."""
+
+
+def domain_id_from_environment() -> int:
+    """ROS_DOMAIN_ID, 0 when unset; DomainError when it is no usable number."""
+    text = os.environ.get("ROS_DOMAIN_ID", "").strip()
+    if not text:
+        return 0
+    try:
+        return check_domain_id(int(text))
+    except ValueError:
+        raise DomainError(f"ROS_DOMAIN_ID is '{text}'; it must be a whole number from 0 to {MAX_DOMAIN_ID}") from None
+
+
+def check_domain_id(domain: int) -> int:
+    """`domain` itself; DomainError when UDP has no ports for it."""
+    if not 0 <= domain <= MAX_DOMAIN_ID:
+        raise DomainError(f"domain id {domain} is out of range; it must be from 0 to {MAX_DOMAIN_ID}")
+    return domain
+
+
+def discovery_config() -> str:
+    """Cyclone's configuration for ROS 2's discovery variables, with CYCLONEDDS_URI appended.
+
+    ROS_LOCALHOST_ONLY=1 (deprecated in ROS 2) wins over ROS_AUTOMATIC_DISCOVERY_RANGE; ROS_STATIC_PEERS lists
+    further hosts, separated by semicolons.
+    """
+    wanted = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip().upper() or "SUBNET"
+    if os.environ.get("ROS_LOCALHOST_ONLY", "") == "1":
+        wanted = "LOCALHOST"
+    if wanted not in RANGES:
+        raise DomainError(f"ROS_AUTOMATIC_DISCOVERY_RANGE is '{wanted}'; choose from {', '.join(RANGES)}")
+    user = os.environ.get("CYCLONEDDS_URI", "")
+    if wanted == "SYSTEM_DEFAULT":
+        return user
+    peers = [peer.strip() for peer in os.environ.get("ROS_STATIC_PEERS", "").split(";") if peer.strip()]
+    general = ""
+    if wanted in ("LOCALHOST", "OFF"):
+        general = "<General><AllowMulticast>false</AllowMulticast></General>"
+    if wanted == "OFF":
+        # A tag of our own keeps even those out who would find us by chance.
+        discovery = f"<ParticipantIndex>none</ParticipantIndex><Tag>ros_discovery_off_{os.getpid()}</Tag>"
+        peers = []
+    else:
+        discovery = "<ParticipantIndex>auto</ParticipantIndex>"
+        discovery += f"<MaxAutoParticipantIndex>{_MAX_PARTICIPANTS_PER_HOST}</MaxAutoParticipantIndex>"
+    if wanted == "LOCALHOST":
+        peers.insert(0, "localhost")
+    if peers:
+        discovery += "<Peers>" + "".join(f"<Peer address={quoteattr(peer)}/>" for peer in peers) + "</Peers>"
+    config = f"<CycloneDDS><Domain>{general}<Discovery>{discovery}</Discovery></Domain></CycloneDDS>"
+    return f"{config},{user}" if user else config
+
+
+def _join(domain: int) -> None:
+    """Create the domain with our settings, once per process."""
+    if domain in _domains:
+        return
+    config = discovery_config()
+    handle = dds.dds_create_domain(domain, config.encode())
+    if handle < 0:
+        raise DomainError(
+            f"cannot join domain {domain}: {DDSError('Cyclone DDS', handle)}; its own lines above say why"
+            " (network interface, CYCLONEDDS_URI)"
+        )
+    _domains[domain] = (handle, config)
+
+
+class Participant(Entity):
+    """One participant: the owner of topics, writers and readers."""
+
+    def __init__(self, domain: int, user_data: bytes) -> None:
+        self.domain = check_domain_id(domain)
+        with _lock:
+            _join(domain)
+            with participant_qos(user_data) as settings:
+                handle = dds.dds_create_participant(domain, settings, None)
+            if handle < 0:
+                raise DomainError(
+                    f"cannot join domain {domain}: {DDSError('Cyclone DDS', handle)}; all"
+                    f" {_MAX_PARTICIPANTS_PER_HOST + 1} participant ports of this host may be in use"
+                )
+            super().__init__(handle)
+            _participants.add(self)
+        self.guid = guid_of(handle)
+        self._publisher = check(dds.dds_create_publisher(handle, None, None), "creating a publisher")
+        self._subscriber = check(dds.dds_create_subscriber(handle, None, None), "creating a subscriber")
+        self._topics: dict[tuple[str, str, bool], int] = {}
+        self._descriptors: list[Any] = []
+
+    def _topic(self, name: str, spec: MessageSpec, service: bool) -> int:
+        key = (name, spec.name, service)
+        with _lock:
+            if key not in self._topics:
+                description = descriptor(spec, registry.spec, service)
+                self._descriptors.append(description)
+                self._topics[key] = check(
+                    dds.dds_create_topic(self.handle, description, name.encode(), None, None),
+                    f"creating topic '{name}' of type {spec.name}",
+                )
+            return self._topics[key]
+
+    def writer(self, name: str, spec: MessageSpec, qos: Qos, service: bool = False) -> Writer:
+        """A writer on the DDS topic `name` (``rt/...``)."""
+        return Writer(self._publisher, self._topic(name, spec, service), name, qos)
+
+    def reader(self, name: str, spec: MessageSpec, qos: Qos, service: bool = False) -> Reader:
+        """A reader on the DDS topic `name`."""
+        return Reader(self._subscriber, self._topic(name, spec, service), name, qos)
+
+    def close(self) -> None:
+        with _lock:
+            _participants.discard(self)
+        super().close()
+
+
+@atexit.register
+def _leave() -> None:
+    """Say goodbye when the interpreter ends: otherwise peers would see us until a lease of 10 s runs out."""
+    for participant in list(_participants):
+        participant.close()

@@ -1,0 +1,63 @@
+"""Where interface definitions are found, and the cache of what was read from them."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from ros2_lite.messages.spec import InterfaceError, MessageSpec, parse_message, parse_service
+from ros2_lite.messages.typehash import service_spec, type_hash
+
+INTERFACES = Path(__file__).resolve().parent.parent / "interfaces"
+
+
+def packages() -> tuple[str, ...]:
+    """The names of the embedded interface packages, sorted."""
+    return tuple(sorted(entry.name for entry in os.scandir(INTERFACES) if entry.is_dir() and entry.name[0] != "_"))
+
+
+def names(package: str, kind: str) -> tuple[str, ...]:
+    """Bare names of a package's interfaces of one kind (``msg`` or ``srv``), sorted; empty if it has none."""
+    folder = INTERFACES / package / kind
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(path.stem for path in folder.glob(f"*.{kind}")))
+
+
+def _text(package: str, kind: str, name: str) -> str:
+    path = INTERFACES / package / kind / f"{name}.{kind}"
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        choices = ", ".join(names(package, kind)) or "none of that kind"
+        raise InterfaceError(f"there is no interface '{package}/{kind}/{name}'; {package} has: {choices}") from None
+
+
+@lru_cache(maxsize=None)
+def service(package: str, name: str) -> tuple[MessageSpec, MessageSpec]:
+    """Request and response of a service."""
+    return parse_service(f"{package}/srv/{name}", _text(package, "srv", name))
+
+
+@lru_cache(maxsize=None)
+def spec(full_name: str) -> MessageSpec:
+    """The definition of ``package/msg/Name``, ``package/srv/Name_Request`` or ``..._Response``."""
+    package, kind, name = full_name.split("/")
+    if kind == "msg":
+        return parse_message(full_name, _text(package, "msg", name))
+    if name.endswith("_Event"):
+        return service_spec(f"{package}/srv/{name[: -len('_Event')]}")[1]
+    stem, _, side = name.rpartition("_")
+    if side in ("Request", "Response"):
+        return service(package, stem)[0 if side == "Request" else 1]
+    raise InterfaceError(f"'{full_name}' names no message")
+
+
+@lru_cache(maxsize=None)
+def hash_of(full_name: str) -> str:
+    """RIHS01 hash of a message, or of a whole service given as ``package/srv/Name``."""
+    package, kind, name = full_name.split("/")
+    if kind == "srv" and not name.endswith(("_Request", "_Response", "_Event")):
+        return type_hash(service_spec(full_name)[0], spec)
+    return type_hash(spec(full_name), spec)

@@ -1,0 +1,64 @@
+"""Write the .msg files of the embedded interface packages from the definitions that `rosbags` carries.
+
+Run by hand when a ROS distribution changes a message: ``python tools/import_interfaces.py``.  Default values are
+not part of those definitions, so they are listed here; services are not either, and live as files of their own.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rosbags.interfaces import Nodetype
+from rosbags.typesys import Stores, get_typestore
+
+PACKAGES = {
+    "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "nav_msgs", "rcl_interfaces",
+    "rmw_dds_common", "rosgraph_msgs", "sensor_msgs", "service_msgs", "shape_msgs", "std_msgs", "stereo_msgs",
+    "tf2_msgs", "trajectory_msgs", "type_description_interfaces", "unique_identifier_msgs", "visualization_msgs",
+}  # fmt: skip
+DEFAULTS = {
+    ("geometry_msgs/msg/Quaternion", "x"): "0",
+    ("geometry_msgs/msg/Quaternion", "y"): "0",
+    ("geometry_msgs/msg/Quaternion", "z"): "0",
+    ("geometry_msgs/msg/Quaternion", "w"): "1",
+    ("sensor_msgs/msg/NavSatStatus", "status"): "-2",
+    ("rcl_interfaces/msg/ParameterDescriptor", "read_only"): "false",
+    ("rcl_interfaces/msg/ParameterDescriptor", "dynamic_typing"): "false",
+}
+
+
+def type_text(desc: tuple, package: str) -> str:  # type: ignore[type-arg]
+    """One field's type as .msg text."""
+    kind, args = desc
+    if kind == Nodetype.BASE:
+        name, bound = args
+        return f"{name}<={bound}" if bound else name
+    if kind == Nodetype.NAME:
+        owner, _, name = args.split("/")
+        return name if owner == package else f"{owner}/{name}"
+    inner, size = args
+    if kind == Nodetype.ARRAY:
+        return f"{type_text(inner, package)}[{size}]"
+    return f"{type_text(inner, package)}[<={size}]" if size else f"{type_text(inner, package)}[]"
+
+
+def main() -> None:
+    root = Path(__file__).resolve().parents[1] / "src" / "ros2_lite" / "interfaces"
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for full, (constants, fields) in store.fielddefs.items():
+        package, _, name = full.split("/")
+        if package not in PACKAGES:
+            continue
+        lines = [f'{kind} {key}="{value}"' if kind == "string" else f"{kind} {key}={value}" for key, kind, value in constants]
+        for field, desc in fields:
+            if field == "structure_needs_at_least_one_member":
+                continue
+            default = DEFAULTS.get((full, field))
+            lines.append(f"{type_text(desc, package)} {field}" + (f" {default}" if default else ""))
+        path = root / package / "msg" / f"{name}.msg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+
+
+if __name__ == "__main__":
+    main()
