@@ -1,1 +1,19 @@
 """Episodes: rosbag2 folders in and out."""
+
+from robovlm_ros.bags.metadata import OUTCOMES, OfferedQos, mark
+from robovlm_ros.bags.reader import Commands, Episode, Message, Step, list_episodes, observations, read_episode
+from robovlm_ros.bags.writer import EpisodeWriter
+
+__all__ = [
+    "OUTCOMES",
+    "Commands",
+    "Episode",
+    "EpisodeWriter",
+    "Message",
+    "OfferedQos",
+    "Step",
+    "list_episodes",
+    "mark",
+    "observations",
+    "read_episode",
+]

@@ -1,0 +1,223 @@
+"""Reading episodes: their metadata, their messages, and aligned observations with the commands in force."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.rosbag2 import Reader, ReaderError
+
+from robovlm_ros import messages as codec
+from robovlm_ros.alignment import Aligner
+from robovlm_ros.bags import metadata
+from robovlm_ros.bags.schema import deserialize
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.observation import Observation
+
+
+class Message(NamedTuple):
+    """One recorded message."""
+
+    topic: str
+    type: str
+    receive_ns: int
+    """When it was received [ns]."""
+    data: bytes
+    """As it came: CDR."""
+    definition: str
+    """Definition of its type, from the bag."""
+
+    def decode(self) -> Any:
+        """The message object; UserError if the bytes are not of its type."""
+        return deserialize(self.data, self.type, self.definition)
+
+
+class Step(NamedTuple):
+    """One instant of an episode: what was observed and what was commanded from there on."""
+
+    observation: Observation
+    actions: NDArray[np.float64]
+    """(chunk_size, action_dim) absolute actions, row i in force at the observation's stamp + i x step."""
+    valid: NDArray[np.bool_]
+    """(chunk_size,) False where the episode had ended, or nothing was commanded yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One recorded demonstration; the messages stay on the disk until they are asked for."""
+
+    path: Path
+    contract: Contract
+    instruction: str
+    """What was to be done when the episode began."""
+    instructions: tuple[tuple[int, str], ...]
+    """Each instruction with the time of its receipt [ns]."""
+    outcome: str
+    """One of OUTCOMES."""
+    operator: str
+    versions: Mapping[str, str]
+    counts: Mapping[str, int]
+    """Topic → number of messages."""
+    start_ns: int
+    duration_s: float
+    _source: Path
+    """What the reader opens: the MCAP file, or the folder where it is another kind of bag."""
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return self.path.name
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
+        """All messages, or those of some topics, in the order of their receipt.
+
+        UserError naming path and reason if the bag is damaged, even half-way.
+        """
+        with _readable(self.path), Reader(self._source) as reader:
+            wanted = [c for c in reader.connections if topics is None or c.topic in topics]
+            if wanted:  # no connection at all would mean every connection to the reader
+                for connection, receive_ns, data in reader.messages(wanted):
+                    yield Message(connection.topic, connection.msgtype, receive_ns, data, connection.msgdef.data)
+
+
+class Commands:
+    """The commands of an episode, asked by time."""
+
+    def __init__(self, episode: Episode) -> None:
+        """Read all commands: by header stamp, or by time of receipt where a type has no header."""
+        contract = episode.contract
+        by_topic = {command.topic: command for command in contract.commands}
+        found: dict[str, list[tuple[int, NDArray[np.float64]]]] = {topic: [] for topic in by_topic}
+        for message in episode.messages(by_topic):
+            decoded = message.decode()
+            stamp_ns = codec.stamp_ns(decoded)
+            values = codec.command_values(decoded, by_topic[message.topic])
+            found[message.topic].append((message.receive_ns if stamp_ns is None else stamp_ns, values))
+        self._tracks: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        for command in contract.commands:
+            track = sorted(found[command.topic], key=lambda item: item[0])
+            stamps = np.array([stamp for stamp, _ in track], dtype=np.int64)
+            values = np.array([values for _, values in track]).reshape(len(track), len(command.dims))
+            self._tracks.append((stamps, values))
+        self.end_ns = max((int(stamps[-1]) for stamps, _ in self._tracks if len(stamps)), default=-(2**63))
+        """Stamp of the last command [ns]."""
+
+    def in_force(self, times_ns: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """At each of (n,) times: (n, action_dim) newest commands, 0 before the first; (n,) whether all were given."""
+        columns = []
+        valid = np.ones(len(times_ns), np.bool_)
+        for stamps, values in self._tracks:
+            place = np.searchsorted(stamps, times_ns, side="right") - 1  # (n,)
+            valid &= place >= 0
+            padded = np.concatenate([values, np.zeros((1, values.shape[1]))])  # (commands + 1, dims); -1 takes zeros
+            columns.append(padded[place])  # (n, dims)
+        return np.concatenate(columns, axis=1), valid
+
+
+def read_episode(path: str | os.PathLike[str], contract: Contract | None = None) -> Episode:
+    """Open an episode; ``contract`` serves bags that carry none (those that `recorder_node` did not make).
+
+    UserError naming path and reason if it is missing, foreign or damaged.
+    """
+    path = Path(path)
+    info = metadata.read(path)["rosbag2_bagfile_information"]
+    with _readable(path):
+        custom = {str(key): str(value) for key, value in (info.get("custom_data") or {}).items()}
+        topics = info["topics_with_message_count"]
+        files = [path / Path(name).name for name in info["relative_file_paths"]]
+        missing = [file.name for file in files if not file.is_file()]
+        if missing:
+            raise UserError(f"episode {path} cannot be read: its file {missing[0]} is missing")
+        if "contract" in custom:
+            contract = Contract.from_dict(json.loads(custom["contract"]), where=f"contract of episode {path}")
+        if contract is None:
+            raise UserError(f"episode {path} carries no contract: name one")
+        plain = info["storage_identifier"] == "mcap" and not info.get("compression_mode") and len(files) == 1
+        return Episode(
+            path=path,
+            contract=contract,
+            instruction=custom.get("instruction", ""),
+            instructions=tuple(
+                (int(item["time_ns"]), str(item["text"])) for item in json.loads(custom.get("instructions", "[]"))
+            ),
+            outcome=custom.get("outcome", "unknown"),
+            operator=custom.get("operator", ""),
+            versions=json.loads(custom.get("versions", "{}")),
+            counts={topic["topic_metadata"]["name"]: int(topic["message_count"]) for topic in topics},
+            start_ns=int(info["starting_time"]["nanoseconds_since_epoch"]),
+            duration_s=int(info["duration"]["nanoseconds"]) / 1e9,
+            _source=files[0] if plain else path,
+        )
+
+
+def list_episodes(directory: str | os.PathLike[str]) -> list[Path]:
+    """The episodes in a folder, oldest first; UserError if there is no such folder.
+
+    Recordings that are not complete (hidden folders) are left out.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise UserError(f"folder {directory} does not exist")
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and ((path / metadata.FILE_NAME).exists() or any(path.glob("*.mcap")))
+    )
+
+
+def observations(episode: Episode, cameras: Sequence[str] | None = None, chunk_size: int = 1) -> Iterator[Step]:
+    """The observations of an episode, exactly as the policy node would have made them, and the commands in force.
+
+    Of all cameras or of those named; the others are not decoded, and neither are images that no observation uses.
+    The episode ends with its last observation or command, whichever is later.
+    """
+    contract = episode.contract
+    aligner = Aligner(contract, cameras)
+    topics = {contract.instruction_topic}
+    topics.update(camera.topic for camera in aligner.cameras)
+    topics.update(source.topic for source in contract.state)
+    commands = Commands(episode)
+    offsets = np.arange(chunk_size, dtype=np.int64) * contract.step_ns  # (chunk_size,)
+    end_ns = commands.end_ns
+    waiting: deque[Observation] = deque()  # those whose chunk reaches past the end that is known so far
+
+    def step(observation: Observation) -> Step:
+        due_ns = observation.stamp_ns + offsets  # (chunk_size,)
+        actions, valid = commands.in_force(due_ns)  # (chunk_size, action_dim), (chunk_size,)
+        return Step(observation, actions, valid & (due_ns <= end_ns))
+
+    for observation in _observed(episode, aligner, topics):
+        end_ns = max(end_ns, observation.stamp_ns)
+        waiting.append(observation)
+        while waiting and waiting[0].stamp_ns + offsets[-1] <= end_ns:
+            yield step(waiting.popleft())
+    yield from map(step, waiting)
+
+
+def _observed(episode: Episode, aligner: Aligner, topics: Collection[str]) -> Iterator[Observation]:
+    for message in episode.messages(topics):
+        aligner.add_message(message.topic, message.decode(), message.receive_ns)
+        while (observation := aligner.next_observation()) is not None:
+            yield observation
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever reading a damaged bag leads to becomes one line that names it."""
+    try:
+        yield
+    except (ReaderError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"episode {path} cannot be read: {reason}") from error

@@ -1,0 +1,108 @@
+"""Message definitions: the text that goes into a bag, and deserialisation of what comes out of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from robovlm_ros.errors import UserError
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a bag says about a message type."""
+
+    text: str
+    """Full definition in ROS 2's msg format, with those of all types it contains."""
+    type_hash: str
+    """RIHS01 hash of the type."""
+    stamped: bool
+    """Messages begin with a ``std_msgs/Header``."""
+
+
+@functools.lru_cache(maxsize=1)
+def _typestore() -> Typestore:
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+@functools.cache
+def definition(type_name: str) -> Definition:
+    """Of ``package/msg/Name``: one of ROS 2's common types, or one installed in the sourced workspace.
+
+    UserError if it is neither.
+    """
+    store = _typestore()
+    if type_name not in store.fielddefs:
+        _register_installed(type_name)
+    text = store.generate_msgdef(type_name, ros_version=2)[0]
+    return Definition(
+        text=text,
+        type_hash=store.hash_rihs01(type_name),
+        stamped=text.lstrip().startswith(("std_msgs/Header ", "std_msgs/msg/Header ")),
+    )
+
+
+def deserialize(data: bytes, type_name: str, text: str = "") -> Any:
+    """CDR bytes to a message object; ``text`` defines a type that is not known yet (schema of a bag).
+
+    UserError if the bytes are not such a message or the type is unknown.
+    """
+    store = _typestore()
+    if type_name not in store.fielddefs:
+        if text:
+            _register(type_name, text)
+        else:
+            _register_installed(type_name)
+    try:
+        return store.deserialize_cdr(data, type_name)
+    except Exception as error:  # the generated code raises whatever broken bytes lead it to
+        raise UserError(f"{len(data)} bytes are not a {type_name}: {error}") from error
+
+
+def header_stamp_ns(data: bytes) -> int | None:
+    """Header stamp [ns] of the CDR bytes of a stamped message; None if they are too short or it is not set."""
+    if len(data) < 12:
+        return None
+    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+    return int(sec) * 1_000_000_000 + int(nanosec) or None
+
+
+def _register(type_name: str, text: str) -> None:
+    types = get_types_from_msg(text, type_name)
+    known = _typestore().fielddefs
+    _typestore().register({name: fields for name, fields in types.items() if name not in known})
+
+
+def _register_installed(type_name: str) -> None:
+    """Read a definition from the share folders of a sourced ROS 2 workspace, with those it contains."""
+    package, _, name = type_name.partition("/msg/")
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    for prefix in prefixes:
+        path = prefix / "share" / package / "msg" / f"{name}.msg"
+        if name and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            for part in _contained(text, package):
+                if part not in _typestore().fielddefs:
+                    _register_installed(part)
+            _register(type_name, text)
+            return
+    raise UserError(f"message type '{type_name}' has no definition here: source the workspace that has it")
+
+
+def _contained(text: str, package: str) -> list[str]:
+    """Names of the message types that a definition's fields have."""
+    found = []
+    for line in text.splitlines():
+        kind = line.split("#")[0].strip().split(" ")[0].split("[")[0].split("<")[0]
+        if kind and kind[:1].isupper():
+            found.append(f"std_msgs/msg/{kind}" if kind == "Header" else f"{package}/msg/{kind}")
+        elif "/" in kind:
+            found.append(kind if "/msg/" in kind else kind.replace("/", "/msg/"))
+    return found
