@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from mcap.reader import make_reader
 from numpy.typing import NDArray
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import Reader
 
 from robovlm_ros import messages as codec
 from robovlm_ros.alignment import Aligner
@@ -83,11 +83,9 @@ class Episode:
 
         UserError naming path and reason if the bag is damaged, even half-way.
         """
-        with _readable(self.path), Reader(self._source) as reader:
-            wanted = [c for c in reader.connections if topics is None or c.topic in topics]
-            if wanted:  # no connection at all would mean every connection to the reader
-                for connection, receive_ns, data in reader.messages(wanted):
-                    yield Message(connection.topic, connection.msgtype, receive_ns, data, connection.msgdef.data)
+        with _readable(self.path):
+            read = _from_mcap if self._source.suffix == ".mcap" else _from_any_bag
+            yield from read(self._source, topics)
 
 
 class Commands:
@@ -213,11 +211,30 @@ def _observed(episode: Episode, aligner: Aligner, topics: Collection[str]) -> It
             yield observation
 
 
+def _from_mcap(source: Path, topics: Collection[str] | None) -> Iterator[Message]:
+    with source.open("rb") as stream:
+        for schema, channel, message in make_reader(stream, validate_crcs=True).iter_messages(topics):
+            text = schema.data.decode() if schema is not None and schema.encoding == "ros2msg" else ""
+            name = schema.name if schema is not None else ""
+            yield Message(channel.topic, name, message.log_time, message.data, text)
+
+
+def _from_any_bag(source: Path, topics: Collection[str] | None) -> Iterator[Message]:
+    """Bags of other recorders: SQLite storage, several files, whole files or messages compressed."""
+    with Reader(source) as reader:
+        wanted = [c for c in reader.connections if topics is None or c.topic in topics]
+        if wanted:  # no connection at all would mean every connection to the reader
+            for connection, receive_ns, data in reader.messages(wanted):
+                yield Message(connection.topic, connection.msgtype, receive_ns, data, connection.msgdef.data)
+
+
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Whatever reading a damaged bag leads to becomes one line that names it."""
+    """Whatever reading a damaged bag leads to (five libraries take part in it) becomes one line that names it."""
     try:
         yield
-    except (ReaderError, OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error) as error:
+    except UserError:
+        raise
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"episode {path} cannot be read: {reason}") from error
