@@ -1,0 +1,191 @@
+"""The tabletop: one simulated scene that takes commands, moves in time and is looked at by cameras."""
+
+from __future__ import annotations
+
+import math
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.sim.kinematics import ArmKinematics
+from robovlm_ros.sim.model import (
+    ARM_JOINTS,
+    BLOCK_COUNT,
+    BLOCK_SIZE,
+    GRIPPER_JOINT,
+    OVERVIEW,
+    TOOL_BODY,
+    block_body,
+    world_model,
+)
+from robovlm_ros.sim.renderer import Look, RayRenderer, project
+from robovlm_ros.sim.servo import Servo
+from robovlm_ros.sim.tasks import COLOURS, Block
+
+PHYSICS_STEP_S = 0.002
+"""Step of the physics [s]."""
+CONTROL_STEP_NS = 20_000_000
+"""Step of the arm's controller [ns]; simulated time advances by whole steps of this size."""
+JOINTS = (*ARM_JOINTS, GRIPPER_JOINT)
+"""Order of `Tabletop.joint_positions`."""
+
+_RGB = {
+    "red": (0.84, 0.10, 0.10),
+    "green": (0.10, 0.62, 0.18),
+    "blue": (0.12, 0.22, 0.86),
+    "yellow": (0.92, 0.80, 0.10),
+}
+_BLOCK_AREA = ((0.25, 0.50), (-0.22, 0.22))  # where blocks lie: x, y in base_link [m]
+_BLOCK_GAP_M = 0.09  # smallest distance between the centres of two blocks
+_START_BOX = ((0.20, 0.52), (-0.24, 0.24), (0.16, 0.34))  # tool position at the start of an episode [m]
+_SCENE_BOX = ((0.17, 0.58), (-0.28, 0.28), (0.06, 0.38))  # tool position of scenes made for questions [m]
+_OPEN_M = 0.04  # position of the gripper joint when it is open
+
+
+class Tabletop:
+    """An arm over a table with coloured blocks.
+
+    Deterministic: the same seed and the same commands give the same states and byte-identical images.
+    Not safe for threads: the caller holds a lock.
+    """
+
+    def __init__(self, contract: Contract, time_ns: int = 0) -> None:
+        """``time_ns``: where simulated time begins. Raises UserError if the contract is not one of this arm."""
+        self.contract = contract
+        self.time_ns = time_ns
+        """Simulated time [ns]; it only grows, also over resets."""
+        self._model = world_model(contract, PHYSICS_STEP_S)
+        self._data = mujoco.MjData(self._model)
+        self._renderer = RayRenderer(self._model)
+        self._kinematics = ArmKinematics()
+        self._servo = Servo(contract, self._kinematics)
+        self._sizes = {camera.name: (camera.width, camera.height) for camera in contract.cameras}
+        self._joint_addresses = [int(self._model.joint(name).qposadr[0]) for name in JOINTS]
+        self._mimic_address = int(self._model.joint(f"{GRIPPER_JOINT}_mimic").qposadr[0])
+        self._block_addresses = [int(self._model.joint(block_body(i)).qposadr[0]) for i in range(BLOCK_COUNT)]
+        self._tool = self._model.body(TOOL_BODY).id
+        self._controls = [self._model.actuator(name).id for name in JOINTS]
+        self._colours: tuple[str, ...] = COLOURS[:BLOCK_COUNT]
+        self._look = Look.sample(np.random.default_rng(0))
+        self.reset(0)
+
+    # What happens to the scene
+
+    def reset(self, seed: int) -> None:
+        """A new scene: blocks, colours, start pose of the arm and light, all by ``seed``."""
+        rng = np.random.default_rng(seed)
+        self._arrange(rng, _START_BOX)
+        mujoco.mj_forward(self._model, self._data)
+
+    def randomise(self, rng: np.random.Generator) -> None:
+        """A random scene to be looked at, drawn wider than `reset` does and without running physics."""
+        self._arrange(rng, _SCENE_BOX)
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+
+    def command(self, values: NDArray[np.floating]) -> None:
+        """Set what the arm strives for until the next command.
+
+        ``values`` (action_dim,) in the contract's order and units, binary ones 0 or 1; values beyond the
+        contract's limits are brought within them. Raises ValueError for a wrong shape, NaN or infinity.
+        """
+        self._servo.command(values)
+
+    def step(self, duration_s: float) -> None:
+        """Simulate ``duration_s`` seconds, a whole number of control steps of 20 ms."""
+        count = round(duration_s * 1e9 / CONTROL_STEP_NS)
+        if count < 0 or abs(count * CONTROL_STEP_NS - duration_s * 1e9) > 1e3:
+            raise ValueError(f"duration_s must be a multiple of {CONTROL_STEP_NS / 1e9} s, not {duration_s}")
+        for _ in range(count):
+            joints, gripper = self._servo.step(CONTROL_STEP_NS / 1e9)
+            self._data.ctrl[self._controls] = [*joints, gripper]
+            mujoco.mj_step(self._model, self._data, nstep=round(CONTROL_STEP_NS / 1e9 / PHYSICS_STEP_S))
+            self.time_ns += CONTROL_STEP_NS
+        if count:
+            mujoco.mj_forward(self._model, self._data)  # poses of the very end of the last step
+
+    # What can be measured
+
+    @property
+    def joint_positions(self) -> NDArray[np.float64]:
+        """(7,) positions of JOINTS: six angles [rad] and the gripper's opening per finger [m]."""
+        return np.array(self._data.qpos[self._joint_addresses], np.float64)
+
+    @property
+    def tool_position(self) -> NDArray[np.float64]:
+        """(3,) the point between the finger tips in base_link [m]."""
+        return np.array(self._data.xpos[self._tool], np.float64)
+
+    @property
+    def tool_orientation(self) -> NDArray[np.float64]:
+        """(4,) orientation of the tool in base_link as (x, y, z, w)."""
+        return np.array(self._data.xquat[self._tool][[1, 2, 3, 0]], np.float64)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks where they are now."""
+        poses = [self._data.qpos[a : a + 3].copy() for a in self._block_addresses]
+        return tuple(Block(colour, position) for colour, position in zip(self._colours, poses, strict=True))
+
+    @property
+    def block_orientations(self) -> tuple[NDArray[np.float64], ...]:
+        """Orientation (4,) of each block as (x, y, z, w)."""
+        return tuple(self._data.qpos[a + 3 : a + 7][[1, 2, 3, 0]] for a in self._block_addresses)
+
+    # What can be seen
+
+    def render(self, camera: str, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
+        """(height, width, 3) RGB image of a contract camera, in its own size unless told, or of "overview"."""
+        own_width, own_height = self._camera_size(camera)
+        return self._renderer.render(self._data, camera, width or own_width, height or own_height, self._look)
+
+    def project(
+        self, camera: str, points: NDArray[np.floating], width: int | None = None, height: int | None = None
+    ) -> NDArray[np.float64]:
+        """(n, 2) column and row [px] at which points (n, 3) of base_link appear; NaN behind the camera.
+
+        The first pixel's centre is at (0.5, 0.5); positions may lie outside the image.
+        """
+        own_width, own_height = self._camera_size(camera)
+        return project(self._model, self._data, camera, points, width or own_width, height or own_height)
+
+    def _camera_size(self, camera: str) -> tuple[int, int]:
+        sizes = {OVERVIEW: (320, 320), **self._sizes}
+        if camera not in sizes:
+            raise UserError(f"the simulator has no camera '{camera}' (cameras: {', '.join(sizes)})")
+        return sizes[camera]
+
+    # How a scene is made
+
+    def _arrange(self, rng: np.random.Generator, box: tuple[tuple[float, float], ...]) -> None:
+        """Place everything at random, the tool within ``box``, at rest and with the gripper open."""
+        mujoco.mj_resetData(self._model, self._data)
+        self._colours = tuple(COLOURS[i] for i in rng.permutation(len(COLOURS))[:BLOCK_COUNT])
+        self._look = Look.sample(rng)
+        places = _scatter(rng)  # (BLOCK_COUNT, 2)
+        for index, colour in enumerate(self._colours):
+            rgb = np.clip(np.array(_RGB[colour]) + rng.uniform(-0.05, 0.05, 3), 0.0, 1.0)
+            self._model.geom_rgba[self._model.geom(block_body(index)).id, :3] = rgb
+            yaw = rng.uniform(-0.3, 0.3)
+            pose = [*places[index], BLOCK_SIZE / 2, math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)]
+            address = self._block_addresses[index]
+            self._data.qpos[address : address + 7] = pose
+        tool = np.array([rng.uniform(low, high) for low, high in box])
+        joints = self._servo.reset(tool, _OPEN_M)
+        self._data.qpos[self._joint_addresses] = [*joints, _OPEN_M]
+        self._data.qpos[self._mimic_address] = _OPEN_M
+        self._data.ctrl[self._controls] = [*joints, _OPEN_M]
+
+
+def _scatter(rng: np.random.Generator) -> NDArray[np.float64]:
+    """(BLOCK_COUNT, 2) places on the table, no two nearer than _BLOCK_GAP_M."""
+    (x_low, x_high), (y_low, y_high) = _BLOCK_AREA
+    while True:
+        places = rng.uniform((x_low, y_low), (x_high, y_high), (BLOCK_COUNT, 2))
+        gaps = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.eye(BLOCK_COUNT)
+        if gaps.min() >= _BLOCK_GAP_M:
+            return places
