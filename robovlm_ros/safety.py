@@ -90,7 +90,7 @@ class SafetyFilter:
         `values`: (action_dim,) wanted values. `ages_s`: source name → age of its newest sample [s], infinite when
         there was none; only the sources given are judged. `measured`: (action_dim,) see `measured_action`.
         """
-        stale = self._stale(ages_s or {})
+        stale = self.stale(ages_s or {})
         if stale:
             self.interventions["stale"] += 1
             return Verdict(values=self._kept(), holding=True, reasons=stale)
@@ -139,7 +139,8 @@ class SafetyFilter:
         np.multiply(self._velocity, seconds, out=reach, where=np.isfinite(self._velocity))
         return np.clip(wanted, origin - reach, origin + reach)
 
-    def _stale(self, ages_s: Mapping[str, float]) -> tuple[str, ...]:
+    def stale(self, ages_s: Mapping[str, float]) -> tuple[str, ...]:
+        """Why the robot must hold by the age of its sources: source name → age [s]; empty: it need not."""
         reasons = []
         for name, age in ages_s.items():
             limit = self._max_age_s[name]

@@ -11,10 +11,7 @@ follow(node, settings, changed)      # changed(new_settings) may raise UserError
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -24,6 +21,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.options import field_docs
 
 T = TypeVar("T")
 
@@ -84,23 +82,6 @@ def follow(node: Node, settings: T, changed: Callable[[T], None]) -> None:
         return SetParametersResult(successful=True)
 
     node.add_on_set_parameters_callback(set_parameters)
-
-
-def field_docs(kind: type[Any]) -> dict[str, str]:
-    """Field name → the docstring under it, read from the source of the dataclass."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for field, below in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(field, ast.AnnAssign)
-            and isinstance(field.target, ast.Name)
-            and isinstance(below, ast.Expr)
-            and isinstance(below.value, ast.Constant)
-            and isinstance(below.value.value, str)
-        ):
-            docs[field.target.id] = " ".join(below.value.value.split())
-    return docs
 
 
 def _descriptor(item: dataclasses.Field[Any], doc: str) -> ParameterDescriptor:

@@ -1,0 +1,127 @@
+"""A robot that obeys instructions: its simulator, if its contract names one, the policy and the recorder.
+
+ros2 launch robovlm_ros policy.launch.py contract:=tabletop instruction:='reach the red block'
+"""
+
+from pathlib import Path
+from typing import Any
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from robovlm_ros.contract import Contract
+
+BOOLEANS = ["true", "false"]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments with their defaults, then what they start."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "contract", default_value="tabletop", description="Contract of the robot: a YAML file or a shipped name"
+            ),
+            DeclareLaunchArgument(
+                "checkpoint", default_value="tabletop", description="Policy checkpoint: a folder or a shipped name"
+            ),
+            DeclareLaunchArgument(
+                "instruction",
+                default_value="",
+                description="What to do at first; empty: wait for the instruction topic",
+            ),
+            DeclareLaunchArgument(
+                "device", default_value="auto", choices=["auto", "cpu", "cuda"], description="Where inference runs"
+            ),
+            DeclareLaunchArgument(
+                "lockstep", default_value="false", choices=BOOLEANS, description="The simulator waits for the policy"
+            ),
+            DeclareLaunchArgument("seed", default_value="0", description="Seed of the simulator's first scene"),
+            DeclareLaunchArgument(
+                "record", default_value="true", choices=BOOLEANS, description="Have the recorder ready (~/start begins)"
+            ),
+            DeclareLaunchArgument(
+                "directory", default_value="episodes", description="Folder that receives recorded episodes"
+            ),
+            DeclareLaunchArgument(
+                "demo",
+                default_value="false",
+                choices=BOOLEANS,
+                description="Give one instruction after another and film what happens",
+            ),
+            OpaqueFunction(function=_simulator),
+            Node(
+                package="robovlm_ros",
+                executable="policy_node",
+                name="policy_node",
+                output="screen",
+                parameters=[
+                    {
+                        "contract": _text("contract"),
+                        "checkpoint": _text("checkpoint"),
+                        "instruction": _text("instruction"),
+                        "device": _text("device"),
+                        "lockstep": _flag("lockstep"),
+                        "use_sim_time": _flag("lockstep"),
+                    }
+                ],
+                on_exit=Shutdown(reason="the policy has ended"),
+            ),
+            Node(
+                package="robovlm_ros",
+                executable="recorder_node",
+                name="recorder_node",
+                output="screen",
+                parameters=[
+                    {
+                        "contract": _text("contract"),
+                        "directory": _text("directory"),
+                        "use_sim_time": _flag("lockstep"),
+                    }
+                ],
+                condition=IfCondition(LaunchConfiguration("record")),
+                on_exit=Shutdown(reason="the recorder has ended"),
+            ),
+            Node(
+                package="robovlm_ros",
+                executable="demo",
+                name="demo",
+                output="screen",
+                arguments=["--contract", LaunchConfiguration("contract"), "--seed", LaunchConfiguration("seed")],
+                condition=IfCondition(LaunchConfiguration("demo")),
+                on_exit=Shutdown(reason="the demo has ended"),
+            ),
+        ]
+    )
+
+
+def _text(name: str) -> ParameterValue:
+    """A launch argument as a string parameter, whatever it looks like."""
+    return ParameterValue(LaunchConfiguration(name), value_type=str)
+
+
+def _flag(name: str) -> ParameterValue:
+    """A launch argument as a boolean parameter."""
+    return ParameterValue(LaunchConfiguration(name), value_type=bool)
+
+
+def _simulator(context: LaunchContext) -> list[Any]:
+    """The simulator that the contract names."""
+    simulator = Contract.load(LaunchConfiguration("contract").perform(context)).simulator
+    if simulator == "none":
+        return []
+    return [
+        IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(Path(__file__).with_name("sim.launch.py"))),
+            launch_arguments={
+                "contract": LaunchConfiguration("contract"),
+                "lockstep": LaunchConfiguration("lockstep"),
+                "seed": LaunchConfiguration("seed"),
+                "simulator": simulator,
+            }.items(),
+        )
+    ]

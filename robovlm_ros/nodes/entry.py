@@ -1,0 +1,54 @@
+"""How every node of this package begins and ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.node import Node
+
+from robovlm_ros.errors import UserError
+
+
+class Closing(Protocol):
+    """What a node does beyond a plain node's life."""
+
+    failure: str | None
+    """Why the node ended itself; None: it was asked to end."""
+
+    def close(self) -> None:
+        """Join threads and say the last words; called once, after spinning has ended."""
+
+
+def spin(make: Callable[[], Node], threads: int) -> int:
+    """Make a node and spin it with `threads` threads; 0 after SIGINT or SIGTERM, 1 after one line for bad input.
+
+    A node that is `Closing` is closed before it is destroyed, and its `failure` becomes that line.
+    """
+    failure: str | None = None
+    node: Node | None = None
+    try:
+        rclpy.init()
+        node = make()
+        executor = MultiThreadedExecutor(num_threads=threads)
+        executor.add_node(node)
+        executor.spin()
+    except UserError as error:
+        failure = str(error)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        failure = None
+    finally:
+        if node is not None:
+            close = getattr(node, "close", None)
+            if close is not None:
+                close()
+            failure = getattr(node, "failure", None) or failure
+            node.destroy_node()
+        rclpy.try_shutdown()
+    if failure is not None:
+        print(f"error: {failure}", file=sys.stderr, flush=True)
+        return 1
+    return 0

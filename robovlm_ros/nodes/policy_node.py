@@ -1,0 +1,306 @@
+"""The policy as a ROS 2 node: cameras, state and an instruction in; commands at the contract's rate out.
+
+Three things run beside each other. Callbacks hand messages to the aligner; a thread infers on its newest complete
+observation; a timer sends the command that is due, through the safety filter, and waits for neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_srvs.srv import Trigger
+
+from robovlm_ros import messages
+from robovlm_ros.alignment import Aligner
+from robovlm_ros.compatibility import check_fit
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.nodes.diagnostics import diagnostics, in_words, wrong_publishers
+from robovlm_ros.nodes.entry import spin
+from robovlm_ros.nodes.parameters import choice, declare, fixed, follow, limited
+from robovlm_ros.observation import Observation
+from robovlm_ros.runtime.control import Controller
+from robovlm_ros.runtime.engine import PolicyEngine
+
+LONGEST_INSTRUCTION = 1000
+"""Longer instructions are refused [characters]."""
+POLL_S = 0.05
+"""How long inference sleeps at most before it looks whether an observation's grace period is over [s]."""
+REPEAT_S = 5.0
+"""A situation that lasts is said again after this time [s]."""
+DIAGNOSTICS_S = 1.0
+"""Period of ``/diagnostics`` [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Parameters of the policy node."""
+
+    checkpoint: str = fixed("tabletop")
+    """Folder of a policy checkpoint, or the name of a shipped one."""
+    contract: str = fixed("")
+    """Contract of the robot, a YAML file or a shipped name; empty: the one that the policy was trained with."""
+    device: str = choice("auto", ("auto", "cpu", "cuda"), fixed=True)
+    """Where inference runs; auto: on a GPU if there is one."""
+    threads: int = limited(1, 1, 256, fixed=True)
+    """CPU threads of inference."""
+    instruction: str = fixed("")
+    """What to do from the start, until another instruction comes; empty: wait for one."""
+    lockstep: bool = fixed(False)
+    """Answer each observation with exactly one command, for a simulator that waits for it."""
+    max_chunk_age_s: float = limited(1.0, 0.02, 60.0, fixed=True)
+    """The robot holds when the newest decision rests on an observation older than this [s]."""
+    statistics_period_s: float = limited(10.0, 0.5, 3600.0)
+    """Time between two lines of statistics in the log [s]."""
+
+
+class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
+    """`_sensing` guards what arrives, `_acting` what is decided and sent; neither is held while the other is taken."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_node")
+        self.failure: str | None = None
+        self._settings = settings = declare(self, Settings)
+        self._engine = PolicyEngine.load(settings.checkpoint, settings.device, settings.threads)
+        self._contract = self._engine.contract
+        if settings.contract:
+            self._contract = Contract.load(settings.contract)
+            check_fit(self._engine.contract, self._contract, settings.checkpoint, settings.contract)
+        messages.check_contract(self._contract)
+        self._engine.warm_up()
+        self._sensing = threading.Condition()
+        self._aligner = Aligner(self._contract, self._engine.cameras)
+        self._news = self._closing = False
+        self._pending: Observation | None = None
+        self._complaint: str | None = None
+        self._acting = threading.Lock()
+        self._controller = Controller(
+            self._contract,
+            max_chunk_age_ns=round(settings.max_chunk_age_s * 1e9),
+            lockstep=settings.lockstep,
+            now_ns=time.monotonic_ns(),
+        )
+        self._controller.instruct(settings.instruction.strip())
+        self._said_key, self._said_s = "", 0.0
+        self._figures_s = self._logged_s = time.monotonic()
+        self._open_topics()
+        follow(self, settings, self._change)
+        self._thread = threading.Thread(target=self._infer_until_closed, name="inference")
+        self._thread.start()
+
+    def _open_topics(self) -> None:
+        contract, lockstep = self._contract, self._settings.lockstep
+        # Best effort receives from every camera driver, reliable or not, and never delays the newest frame for a
+        # lost one. In lockstep a lost message would stop the world, and the simulator offers reliable.
+        reliability = ReliabilityPolicy.RELIABLE if lockstep else ReliabilityPolicy.BEST_EFFORT
+        sensors = QoSProfile(depth=20, reliability=reliability)
+        self._sources = (*self._aligner.cameras, *contract.state)
+        for source in self._sources:
+            self._subscribe(source.type, source.topic, sensors)
+        # A latched instruction only reaches a transient local subscription, and that one does not match volatile
+        # publishers such as a plain `ros2 topic pub`: so there are two. What comes through both is the same text
+        # twice, which changes nothing; a depth of 1 makes sure that the newest text is also the last one read.
+        for durability in (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE):
+            qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+            kind = messages.message_class(contract.instruction_type)
+            self.create_subscription(kind, contract.instruction_topic, self._on_instruction, qos)
+        self._outputs = []
+        for command in contract.commands:
+            kind = messages.message_class(command.type)
+            self._outputs.append((command, kind, self.create_publisher(kind, command.topic, 10)))
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_service(Trigger, "~/start", lambda _request, response: self._switch(True, response))
+        self.create_service(Trigger, "~/stop", lambda _request, response: self._switch(False, response))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on when the robot's time does not
+        self.create_timer(0.5, self._watch, MutuallyExclusiveCallbackGroup(), clock=steady)
+        if not lockstep:
+            self.create_timer(1.0 / contract.command_rate_hz, self._send_due, MutuallyExclusiveCallbackGroup())
+
+    def _change(self, settings: Settings) -> None:
+        self._settings = settings
+
+    # --- callbacks: copy, check, hand off ---------------------------------------------------------------------
+
+    def _subscribe(self, kind: str, topic: str, qos: QoSProfile) -> None:
+        repeats = self._settings.lockstep and topic == self._aligner.cameras[0].topic
+
+        def receive(message: Any) -> None:
+            now_ns = self._now()
+            try:
+                with self._sensing:
+                    self._aligner.add_message(topic, message, now_ns)
+                    self._wake()
+            except UserError as error:
+                self._complaint = str(error)
+            if repeats:
+                self._answer_again(messages.stamp_ns(message) or now_ns)
+
+        self.create_subscription(messages.message_class(kind), topic, receive, qos)
+
+    def _on_instruction(self, message: Any) -> None:
+        text = messages.instruction(message)
+        if len(text) > LONGEST_INSTRUCTION:
+            self.get_logger().error(f"refused an instruction of {len(text)} characters (at most {LONGEST_INSTRUCTION})")
+            return
+        with self._acting:
+            self._controller.instruct(text)
+        with self._sensing:
+            self._wake()
+
+    def _switch(self, running: bool, response: Any) -> Any:
+        with self._acting:
+            self._controller.switch(running)
+        with self._sensing:
+            self._wake()
+        response.success, response.message = True, "running" if running else "stopped: the robot holds"
+        return response
+
+    def _wake(self) -> None:
+        self._news = True
+        self._sensing.notify()
+
+    # --- inference thread -------------------------------------------------------------------------------------
+
+    def _infer_until_closed(self) -> None:
+        try:
+            while not self._closing:
+                observation = self._next_observation()
+                if observation is not None:
+                    self._decide(observation)
+        except Exception as error:
+            if self.context.ok() and not self._closing:  # otherwise the topics were closed under our hands: the end
+                self.get_logger().error(traceback.format_exc())
+                self._fail(f"inference failed: {error}")
+
+    def _next_observation(self) -> Observation | None:
+        """Wait for the newest complete observation that is to be answered."""
+        lockstep = self._settings.lockstep
+        with self._sensing:
+            if not self._news:
+                self._sensing.wait(POLL_S)
+            self._news = False
+            try:
+                observation = self._aligner.newest_observation(None if lockstep else self._now())
+            except UserError as error:
+                self._complaint = str(error)
+                return None
+        if observation is not None:
+            self._complaint = None
+        elif lockstep:  # the simulator waits for this answer, however long the person thinks
+            observation = self._pending
+        self._pending = observation if lockstep else None
+        instruction = self._controller.instruction
+        if observation is None or not self._controller.wants(instruction):
+            return None
+        return dataclasses.replace(observation, instruction=instruction)
+
+    def _decide(self, observation: Observation) -> None:
+        begin_ns = time.perf_counter_ns()
+        chunk = self._engine.infer(observation)
+        inference_ns = time.perf_counter_ns() - begin_ns
+        with self._acting:
+            if self._controller.decided(chunk, observation, inference_ns):
+                self._pending = None
+                self._send(observation.stamp_ns if self._settings.lockstep else self._now())
+
+    # --- commands ---------------------------------------------------------------------------------------------
+
+    def _send_due(self) -> None:
+        with self._acting:
+            self._send(self._now())
+
+    def _answer_again(self, stamp_ns: int) -> None:
+        """In lockstep, an observation that comes twice was answered by a command that got lost."""
+        with self._acting:
+            if self._controller.answered(stamp_ns):
+                self._send(stamp_ns)
+
+    def _send(self, now_ns: int) -> None:
+        """Send what is due; the caller holds `_acting`."""
+        values = self._controller.command(now_ns, self._aligner.ages(now_ns))
+        if values is None:
+            return
+        first = 0
+        for command, kind, publisher in self._outputs:
+            last = first + len(command.dims)
+            publisher.publish(
+                messages.fill_command(kind(), command, values[first:last], now_ns, self._contract.step_ns)
+            )
+            first = last
+        self._controller.sent(self._now())
+
+    # --- what a person reads ----------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        now_s, now_ns = time.monotonic(), self._now()
+        ages_s = self._aligner.ages(now_ns)
+        situation = self._controller.situation(now_ns, ages_s, self._complaint)
+        if situation.key != self._said_key or (not situation.well and now_s - self._said_s > REPEAT_S):
+            self._said_key, self._said_s = situation.key, now_s
+            (self.get_logger().warning if situation.holding else self.get_logger().info)(situation.sentence)
+        if now_s - self._figures_s >= DIAGNOSTICS_S:
+            self._figures_s = now_s
+            figures = self._controller.figures(time.monotonic_ns())
+            if now_s - self._logged_s >= self._settings.statistics_period_s:
+                self._logged_s = now_s
+                self.get_logger().info(in_words(figures))
+            self._diagnostics.publish(
+                diagnostics(
+                    f"{self.get_name()}: control",
+                    self._contract.name,
+                    well=situation.well,
+                    sentence=situation.sentence,
+                    values=figures | {f"age of {name}": f"{age:.3f} s" for name, age in ages_s.items()},
+                    stamp_ns=now_ns,
+                )
+            )
+        self._check_types(ages_s)
+
+    def _check_types(self, ages_s: dict[str, float]) -> None:
+        """A topic that carries another type never reaches us: say so, and end if there never was a good one."""
+        inputs = [(source.topic, source.type, ages_s[source.name] < math.inf) for source in self._sources]
+        inputs += [
+            (self._contract.instruction_topic, self._contract.instruction_type, bool(self._controller.instruction))
+        ]
+        for topic, kind, received in inputs:
+            for text in wrong_publishers(self, topic, kind):
+                if not received:
+                    self._fail(text)
+                self.get_logger().error(text, throttle_duration_sec=REPEAT_S)
+
+    def _fail(self, text: str) -> None:
+        """End this node with a reason."""
+        self.failure = self.failure or text
+        self.context.try_shutdown()
+
+    def close(self) -> None:
+        """Join the inference thread and leave the figures of the whole run."""
+        with self._sensing:
+            self._closing = True
+            self._wake()
+        self._thread.join(10.0)
+        self.get_logger().info(in_words(self._controller.figures(time.monotonic_ns())))
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+
+def main() -> int:
+    """Entry point of ``ros2 run robovlm_ros policy_node``."""
+    return spin(PolicyNode, threads=4)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

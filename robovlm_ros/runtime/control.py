@@ -1,0 +1,145 @@
+"""From decisions to safe commands: chunk execution, the safety filter, and what a person should know of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robovlm_ros.action import ActionChunk
+from robovlm_ros.contract import Contract
+from robovlm_ros.observation import Observation
+from robovlm_ros.runtime.executor import ChunkExecutor, Strategy, replace
+from robovlm_ros.safety import SafetyFilter, Verdict, measured_action
+from robovlm_ros.statistics import Durations, Rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What the controller is doing, for people."""
+
+    key: str
+    """What kind of situation this is; it stays while the sentence changes."""
+    sentence: str
+    """The situation in words."""
+    well: bool
+    """True: an instruction is being followed."""
+    holding: bool
+    """True: the robot holds although there is something to do."""
+
+
+class Controller:
+    """Executes decisions for one instruction at a time. Pure (time is an argument) and not thread-safe."""
+
+    def __init__(
+        self, contract: Contract, *, max_chunk_age_ns: int, lockstep: bool, now_ns: int, strategy: Strategy = replace
+    ) -> None:
+        """`max_chunk_age_ns`: see ChunkExecutor; `lockstep`: each decision is executed once, at its observation's
+        time; `now_ns`: any steady time, from which rates are counted [ns]."""
+        period_ns = contract.step_ns if lockstep else round(1e9 / contract.command_rate_hz)
+        self.instruction = ""
+        """What to do; empty: nothing."""
+        self.running = True
+        """False after a person's stop: nothing is sent."""
+        self.latency = Durations()
+        """From the observation's stamp to the first command that rests on it."""
+        self.inference = Durations()
+        """Of one inference."""
+        self._topic = contract.instruction_topic
+        self._contract = contract
+        self._lockstep = lockstep
+        self._executor = ChunkExecutor(contract, max_age_ns=max_chunk_age_ns, strategy=strategy)
+        self._gate = SafetyFilter(contract, period_ns=period_ns)
+        self._decisions, self._commands = Rate(now_ns), Rate(now_ns)
+        self._verdict: Verdict | None = None
+        self._measured: NDArray[np.float64] | None = None
+        self._decided_ns: int | None = None
+        self._unanswered_ns: int | None = None
+
+    def instruct(self, text: str) -> None:
+        """Follow another instruction: what was decided for the old one is dropped."""
+        if text != self.instruction:
+            self.instruction = text
+            self._executor.clear()
+            self._verdict = None
+            if not text:
+                self._gate.restart()  # what comes next starts from where the robot stands by then
+
+    def switch(self, running: bool) -> None:
+        """A person's start or stop."""
+        self.running = running
+        self._executor.clear()
+        self._verdict = None
+        self._gate.restart()
+
+    def wants(self, instruction: str) -> bool:
+        """Whether a decision that follows this instruction would be executed."""
+        return self.running and bool(self.instruction) and instruction == self.instruction
+
+    def decided(self, chunk: ActionChunk, observation: Observation, inference_ns: int) -> bool:
+        """Take a decision; False if it came too late, because the robot is to do something else by now."""
+        self.inference.add(inference_ns)
+        self._decisions.add()
+        if not self.wants(chunk.instruction):
+            return False
+        self._executor.set_chunk(chunk)
+        self._measured = measured_action(self._contract, observation.state)
+        self._decided_ns = self._unanswered_ns = observation.stamp_ns
+        return True
+
+    def command(self, now_ns: int, ages_s: Mapping[str, float]) -> NDArray[np.float64] | None:
+        """(action_dim,) what to send now, in chunk units; None: nothing.
+
+        In lockstep, `now_ns` is the stamp of the observation that is answered, and a refused command is answered
+        with the last safe one, since the simulator waits for an answer.
+        """
+        wanted = self._executor.command(now_ns)
+        if wanted is None:
+            return None
+        self._verdict = verdict = self._gate.check(
+            wanted, now_ns, ages_s={} if self._lockstep else ages_s, measured=self._measured
+        )
+        return verdict.values if self._lockstep or not verdict.holding else None
+
+    def sent(self, now_ns: int) -> None:
+        """A command has left at `now_ns` on the clock of the observations [ns]."""
+        self._commands.add()
+        if self._unanswered_ns is not None:
+            self.latency.add(now_ns - self._unanswered_ns)
+            self._unanswered_ns = None
+
+    def answered(self, stamp_ns: int) -> bool:
+        """Whether the decision in execution is the one for the observation of this stamp."""
+        return self._executor.chunk is not None and self._decided_ns == stamp_ns
+
+    def situation(self, now_ns: int, ages_s: Mapping[str, float], complaint: str | None = None) -> Situation:
+        """`complaint`: why the samples that arrive are of no use."""
+        refused = self._verdict.reasons if self._verdict is not None and self._verdict.holding else ()
+        stale = self._gate.stale(ages_s)
+        if not self.running:
+            return Situation(key="stopped", sentence="stopped; ~/start goes on", well=False, holding=False)
+        if not self.instruction:
+            sentence = f"waiting for an instruction on {self._topic}"
+            return Situation(key="waiting", sentence=sentence, well=False, holding=False)
+        for key, reasons in (("complaint", (complaint,) if complaint else ()), ("stale", stale), ("refused", refused)):
+            if reasons:
+                return Situation(key=key, sentence=f"holding: {'; '.join(reasons)}", well=False, holding=True)
+        if not self._lockstep and self._executor.command(now_ns) is None:
+            return Situation(
+                key="undecided", sentence="holding: no decision is recent enough", well=False, holding=True
+            )
+        sentence = f"following '{self.instruction}'"
+        return Situation(key=sentence, sentence=sentence, well=True, holding=False)
+
+    def figures(self, now_ns: int) -> dict[str, str]:
+        """Name → figure of the run so far; rates count since the last call (`now_ns`: steady time [ns])."""
+        interventions = [f"{cause} {count}" for cause, count in self._gate.interventions.items() if count]
+        return {
+            "camera stamp to command": "not measured in lockstep" if self._lockstep else str(self.latency.summary()),
+            "inference": str(self.inference.summary()),
+            "decisions": f"{self._decisions.read(now_ns):.1f} Hz",
+            "commands": f"{self._commands.read(now_ns):.1f} Hz",
+            "interventions": ", ".join(interventions) or "none",
+        }
