@@ -1,0 +1,43 @@
+"""How commands fail: one clear line, and a non-zero exit."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import NoReturn
+
+
+class CliError(Exception):
+    """What the user has to know, in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as one line on stderr."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def choices(names: Iterable[str], limit: int = 30) -> str:
+    """The names that would have been valid, for the end of an error."""
+    found = sorted(names)
+    if not found:
+        return "none"
+    more = f", and {len(found) - limit} more" if len(found) > limit else ""
+    return ", ".join(found[:limit]) + more
+
+
+def positive_float(text: str) -> float:
+    """A number above zero, for argparse."""
+    value = float(text)
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above zero")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number of zero or more, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below zero")
+    return value
