@@ -1,0 +1,126 @@
+"""The controller: one instruction at a time, decisions in, safe commands and plain words out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from robovlm_ros.action import ActionChunk
+from robovlm_ros.compatibility import check_fit, differences
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.observation import Observation
+from robovlm_ros.runtime.control import Controller
+
+CONTRACT = Contract.load("tabletop")
+START_NS = 1_700_000_000_000_000_000
+FRESH = {"static": 0.1, "wrist": 0.1, "joints": 0.05, "ee": 0.05}
+TOOL = np.array([0.3, 0.0, 0.2])
+
+
+def make_observation(instruction: str, stamp_ns: int = START_NS) -> Observation:
+    state = np.concatenate([np.zeros(7), TOOL]).astype(np.float32)
+    return Observation(stamp_ns=stamp_ns, images={}, state=state, instruction=instruction)
+
+
+def make_chunk(instruction: str, stamp_ns: int = START_NS, x: float = 0.3) -> ActionChunk:
+    actions = np.tile([x, 0.0, 0.2, 1.0], (8, 1))
+    due_ns = stamp_ns + CONTRACT.step_ns * np.arange(8, dtype=np.int64)
+    return ActionChunk(actions=actions, due_ns=due_ns, instruction=instruction)
+
+
+def make_controller(lockstep: bool = False) -> Controller:
+    return Controller(CONTRACT, max_chunk_age_ns=1_000_000_000, lockstep=lockstep, now_ns=0)
+
+
+def test_a_decision_for_an_instruction_that_has_changed_meanwhile_is_not_executed() -> None:
+    controller = make_controller()
+    controller.instruct("reach red")
+    assert controller.decided(make_chunk("reach red"), make_observation("reach red"), 1)
+    assert controller.command(START_NS, FRESH) is not None
+    controller.instruct("reach blue")
+    assert controller.command(START_NS, FRESH) is None
+    assert not controller.decided(make_chunk("reach red"), make_observation("reach red"), 1)
+    assert controller.command(START_NS, FRESH) is None
+    assert controller.decided(make_chunk("reach blue"), make_observation("reach blue"), 1)
+    assert controller.command(START_NS, FRESH) is not None
+
+
+def test_stopped_or_without_an_instruction_nothing_is_sent() -> None:
+    controller = make_controller()
+    assert not controller.decided(make_chunk(""), make_observation(""), 1)
+    assert controller.situation(START_NS, FRESH).sentence == "waiting for an instruction on /instruction"
+    controller.instruct("reach red")
+    controller.decided(make_chunk("reach red"), make_observation("reach red"), 1)
+    controller.switch(False)
+    assert controller.command(START_NS, FRESH) is None
+    assert not controller.wants("reach red")
+    assert controller.situation(START_NS, FRESH).key == "stopped"
+    controller.switch(True)
+    assert controller.wants("reach red")
+
+
+def test_after_a_stop_the_robot_starts_from_where_it_stands_by_then() -> None:
+    controller = make_controller()
+    controller.instruct("reach red")
+    controller.decided(make_chunk("reach red", x=0.3), make_observation("reach red"), 1)
+    controller.command(START_NS, FRESH)
+    controller.instruct("")
+    controller.instruct("reach red")
+    moved = dataclasses.replace(make_observation("reach red"), state=np.full(10, 0.2, np.float32))
+    controller.decided(make_chunk("reach red", x=0.6), moved, 1)
+    command = controller.command(START_NS + 10_000_000, FRESH)
+    assert command is not None
+    np.testing.assert_allclose(command[:3], [0.2 + 0.8 * 0.02, 0.2 - 0.8 * 0.02, 0.2], atol=1e-6)
+
+
+def test_a_stale_camera_holds_and_the_sentence_names_it() -> None:
+    controller = make_controller()
+    controller.instruct("reach red")
+    controller.decided(make_chunk("reach red"), make_observation("reach red"), 1)
+    late = {**FRESH, "static": 0.6}
+    assert controller.command(START_NS, late) is None
+    situation = controller.situation(START_NS, late)
+    assert situation.holding
+    assert situation.sentence == "holding: the newest sample of 'static' is 0.60 s old (limit 0.5 s)"
+    assert controller.command(START_NS, FRESH) is not None
+    assert controller.situation(START_NS, FRESH).sentence == "following 'reach red'"
+
+
+def test_in_lockstep_a_refused_decision_is_answered_with_the_last_safe_command() -> None:
+    controller = make_controller(lockstep=True)
+    controller.instruct("reach red")
+    controller.decided(make_chunk("reach red"), make_observation("reach red"), 1)
+    safe = controller.command(START_NS, {})
+    later = START_NS + CONTRACT.step_ns
+    controller.decided(make_chunk("reach red", later, x=math.nan), make_observation("reach red", later), 1)
+    assert controller.answered(later)
+    np.testing.assert_array_equal(controller.command(later, {}), safe)
+    assert controller.figures(1)["interventions"] == "not_finite 1"
+
+
+def test_latency_is_measured_once_for_each_decision() -> None:
+    controller = make_controller()
+    controller.instruct("reach red")
+    controller.decided(make_chunk("reach red"), make_observation("reach red"), 7_000_000)
+    controller.sent(START_NS + 30_000_000)
+    controller.sent(START_NS + 50_000_000)
+    figures = controller.figures(1_000_000_000)
+    assert figures["camera stamp to command"] == "p50 30.0 ms, p99 30.0 ms, worst 30.0 ms"
+    assert figures["inference"].startswith("p50 7.0 ms")
+    assert figures["commands"] == "2.0 Hz"
+
+
+def test_a_contract_may_differ_from_the_trained_one_only_in_what_the_policy_has_not_learned() -> None:
+    values = CONTRACT.to_dict()
+    values["commands"][0]["topic"] = "/other/target_pose"
+    values["commands"][0]["dims"][0]["limits"] = [0.2, 0.5]
+    values["command_rate_hz"] = 100.0
+    assert differences(CONTRACT, Contract.from_dict(values)) == []
+    values["cameras"][0]["width"] = 128
+    values["rate_hz"] = 5.0
+    with pytest.raises(UserError, match=r"rate_hz: trained with 10.0, given 5.0; camera 'static': trained with 96x96"):
+        check_fit(CONTRACT, Contract.from_dict(values), "tabletop", "mine.yaml")
