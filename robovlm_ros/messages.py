@@ -1,7 +1,7 @@
 """The message codec: what each ROS message type means to the contract, in both directions.
 
 Everything here asks for attributes only, so it serves messages of rclpy and those read from a bag alike.
-A new message type is one more entry in `_STATES` or `_COMMANDS` (and in the contract's list of types).
+A new message type is one more entry in `STATE_CODECS` or `COMMAND_CODECS` (and in the contract's list of types).
 """
 
 from __future__ import annotations
@@ -246,12 +246,12 @@ _ARRAY = _Codec(_get_array, _put_array)
 _TWIST = _Codec(_get_twist, _put_twist, TWIST_DIMS)
 _TRAJECTORY = _Codec(_get_trajectory, _put_trajectory)
 
-_STATES: dict[str, _Codec] = {
+STATE_CODECS: dict[str, _Codec] = {
     "sensor_msgs/msg/JointState": _JOINTS,
     "geometry_msgs/msg/PoseStamped": _POSE,
     "std_msgs/msg/Float64MultiArray": _ARRAY,
 }
-_COMMANDS: dict[str, _Codec] = {
+COMMAND_CODECS: dict[str, _Codec] = {
     "geometry_msgs/msg/PoseStamped": _POSE,
     "sensor_msgs/msg/JointState": _JOINTS,
     "std_msgs/msg/Float64MultiArray": _ARRAY,
@@ -262,15 +262,15 @@ _COMMANDS: dict[str, _Codec] = {
 
 
 def _state_codec(type_name: str) -> _Codec:
-    if type_name not in _STATES:
-        raise UserError(f"state type '{type_name}' is not one of: {', '.join(_STATES)}")
-    return _STATES[type_name]
+    if type_name not in STATE_CODECS:
+        raise UserError(f"state type '{type_name}' is not one of: {', '.join(STATE_CODECS)}")
+    return STATE_CODECS[type_name]
 
 
 def _command_codec(command: Command) -> _Codec:
-    if command.type not in _COMMANDS:
-        raise UserError(f"command type '{command.type}' is not one of: {', '.join(_COMMANDS)}")
-    return _COMMANDS[command.type]
+    if command.type not in COMMAND_CODECS:
+        raise UserError(f"command type '{command.type}' is not one of: {', '.join(COMMAND_CODECS)}")
+    return COMMAND_CODECS[command.type]
 
 
 def _dim_names(command: Command) -> Names:

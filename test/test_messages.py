@@ -1,0 +1,169 @@
+"""The message codec: what each type means, in both directions."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from robovlm_ros import messages
+from robovlm_ros.contract import ActionDimension, Command, Contract, StateSource
+from robovlm_ros.errors import UserError
+from robovlm_ros.images import ENCODINGS, decode_compressed, decode_image
+
+COLOURS = np.array([[[250, 20, 3], [1, 200, 90]], [[7, 8, 9], [100, 110, 250]]], dtype=np.uint8)  # (2, 2, 3)
+RAW = {
+    "rgb8": COLOURS,
+    "bgr8": COLOURS[..., ::-1],
+    "rgba8": np.concatenate([COLOURS, np.full((2, 2, 1), 77, np.uint8)], axis=2),
+    "bgra8": np.concatenate([COLOURS[..., ::-1], np.full((2, 2, 1), 77, np.uint8)], axis=2),
+    "mono8": COLOURS[..., :1],
+}
+NAMES = {
+    "geometry_msgs/msg/PoseStamped": ("x", "y", "z", "qx", "qy", "qz", "qw"),
+    "geometry_msgs/msg/Twist": ("linear_x", "angular_z"),
+    "geometry_msgs/msg/TwistStamped": ("angular_x", "linear_y"),
+}
+
+
+def make_command(kind: str, names: tuple[str, ...], **dim: Any) -> Command:
+    dims = tuple(ActionDimension(name=name, unit="rad", limits=(-2.0, 3.0), **dim) for name in names)
+    return Command(name="part", topic="/part", type=kind, dims=dims, frame="base_link")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("padding", [0, 5])
+def test_every_encoding_becomes_rgb_and_row_padding_is_skipped(encoding: str, padding: int) -> None:
+    pixels = RAW[encoding]
+    rows = pixels.reshape(2, -1)
+    padded = np.concatenate([rows, np.full((2, padding), 99, np.uint8)], axis=1)
+    expected = np.repeat(COLOURS[..., :1], 3, axis=2) if encoding == "mono8" else COLOURS
+    for data in (padded.ravel(), padded.tobytes(), padded.ravel().tolist(), padded.tobytes()[: padded.size - padding]):
+        image = decode_image(encoding, 2, 2, padded.shape[1], 0, data)
+        assert image.flags.owndata or image.base is not padded
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_a_decoded_image_is_a_copy_of_the_message() -> None:
+    data = bytearray(COLOURS.tobytes())
+    image = decode_image("rgb8", 2, 2, 6, 0, data)
+    data[:] = bytes(len(data))
+    np.testing.assert_array_equal(image, COLOURS)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "width", "step", "text"),
+    [("32FC1", 2, 8, "not one of: rgb8"), ("rgb8", 2, 5, "step 5"), ("rgb8", 4, 12, "12 bytes"), ("rgb8", 0, 0, "0x2")],
+)
+def test_an_image_that_cannot_be_read_is_refused_in_one_line(encoding: str, width: int, step: int, text: str) -> None:
+    with pytest.raises(UserError, match=text) as error:
+        decode_image(encoding, width, 2, step, 0, COLOURS.tobytes())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+def test_compressed_images_are_decoded(file_format: str) -> None:
+    smooth = np.repeat(np.repeat(COLOURS, 16, axis=0), 16, axis=1)  # (32, 32, 3)
+    stream = io.BytesIO()
+    Image.fromarray(smooth).save(stream, file_format, quality=95, subsampling=0)
+    image = decode_compressed(file_format.lower(), stream.getvalue())
+    assert image.dtype == np.uint8
+    np.testing.assert_allclose(image.astype(int), smooth.astype(int), atol=0 if file_format == "PNG" else 12)
+    with pytest.raises(UserError, match="jpeg, png"):
+        decode_compressed("jpeg", stream.getvalue()[:20])
+
+
+@pytest.mark.parametrize("kind", messages.COMMAND_CODECS)
+@given(data=st.data())
+def test_what_is_written_into_a_command_is_read_back(kind: str, data: st.DataObject) -> None:
+    command = make_command(kind, NAMES.get(kind, ("a", "b", "c")))
+    numbers = st.floats(-1e6, 1e6, allow_nan=False)
+    values = np.array(data.draw(st.lists(numbers, min_size=len(command.dims), max_size=len(command.dims))))
+    message = messages.message_class(kind)()
+    assert messages.fill_command(message, command, values, 5_000_000_007, 100_000_000) is message
+    np.testing.assert_array_equal(messages.command_values(message, command), values)
+    assert messages.stamp_ns(message) == (5_000_000_007 if hasattr(message, "header") else None)
+
+
+@pytest.mark.parametrize("kind", messages.STATE_CODECS)
+def test_what_is_written_into_a_state_is_read_back(kind: str) -> None:
+    names = NAMES.get(kind, ("a", "b", "c"))
+    source = StateSource(name="part", topic="/part", type=kind, dims=names, unit="rad")
+    values = np.arange(len(names)) + 0.25
+    message = messages.fill_state(messages.message_class(kind)(), source, values, 7, "base_link")
+    np.testing.assert_array_equal(messages.state_values(message, source), values)
+
+
+def test_binary_actions_are_sent_as_their_limits() -> None:
+    contract = Contract.load("tabletop")
+    gripper = contract.commands[1]
+    for action, position in ((0.0, 0.0), (1.0, 0.04)):
+        message = messages.fill_command(
+            messages.message_class(gripper.type)(), gripper, np.array([action]), 1, contract.step_ns
+        )
+        assert list(message.position) == [position]
+        assert messages.command_values(message, gripper).tolist() == [action]
+    message.position = [0.03]  # somebody else's gripper command, nearly open
+    assert messages.command_values(message, gripper).tolist() == [1.0]
+
+
+def test_a_pose_command_keeps_its_fixed_orientation_and_frame() -> None:
+    arm = Contract.load("tabletop").commands[0]
+    message = messages.fill_command(messages.message_class(arm.type)(), arm, np.array([0.1, 0.2, 0.3]), 1, 1)
+    q = message.pose.orientation
+    assert (q.x, q.y, q.z, q.w) == (1.0, 0.0, 0.0, 0.0)
+    assert message.header.frame_id == "base_link"
+
+
+def test_a_trajectory_reaches_its_point_after_one_step() -> None:
+    command = make_command("trajectory_msgs/msg/JointTrajectory", ("a", "b"))
+    message = messages.fill_command(
+        messages.message_class(command.type)(), command, np.array([1.0, 2.0]), 3, 1_500_000_000
+    )
+    duration = message.points[0].time_from_start
+    assert (list(message.joint_names), duration.sec, duration.nanosec) == (["a", "b"], 1, 500_000_000)
+
+
+def test_joints_are_matched_by_name_and_a_missing_one_is_named() -> None:
+    source = StateSource(name="arm", topic="/s", type="sensor_msgs/msg/JointState", dims=("b", "a"), unit="rad")
+    message = messages.message_class(source.type)()
+    message.name, message.position = ["x", "a", "b"], [9.0, 1.0, 2.0]
+    assert messages.state_values(message, source).tolist() == [2.0, 1.0]
+    message.name, message.position = ["a", "x"], [1.0, 2.0]
+    with pytest.raises(UserError, match=r"state 'arm' \(/s\): no joint 'b' in the message \(joints: a, x\)"):
+        messages.state_values(message, source)
+
+
+@pytest.mark.parametrize("bad", [np.array([np.nan, 0.0]), np.array([np.inf, 0.0]), np.array([1.0])])
+def test_a_nan_or_a_wrong_number_of_values_never_gets_into_a_command(bad: np.ndarray) -> None:
+    command = make_command("std_msgs/msg/Float64MultiArray", ("a", "b"))
+    with pytest.raises(ValueError, match="2 finite values"):
+        messages.fill_command(messages.message_class(command.type)(), command, bad, 1, 1)
+
+
+def test_a_zero_stamp_counts_as_none() -> None:
+    message = messages.message_class("sensor_msgs/msg/JointState")()
+    assert messages.stamp_ns(message) is None
+    messages.set_stamp(message, 12_000_000_034, "here")
+    assert messages.stamp_ns(message) == 12_000_000_034
+    assert messages.stamp_ns(messages.message_class("std_msgs/msg/String")()) is None
+
+
+def test_a_contract_that_asks_a_message_for_what_it_cannot_carry_is_refused() -> None:
+    contract = Contract.load("tabletop")
+    messages.check_contract(contract)
+    values = contract.to_dict()
+    values["commands"][0]["dims"][0]["name"] = "height"
+    with pytest.raises(UserError, match="command 'arm': dimension 'height' is not one of: x, y, z"):
+        messages.check_contract(Contract.from_dict(values))
+
+
+def test_an_unknown_message_type_is_refused() -> None:
+    for name in ("sensor_msgs/Image", "sensor_msgs/msg/Picture", "no_such_msgs/msg/Image"):
+        with pytest.raises(UserError, match=name):
+            messages.message_class(name)
