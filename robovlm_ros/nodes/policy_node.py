@@ -24,6 +24,7 @@ from std_srvs.srv import Trigger
 
 from robovlm_ros import messages
 from robovlm_ros.alignment import Aligner
+from robovlm_ros.checkpoints import find_checkpoint
 from robovlm_ros.compatibility import check_fit
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
@@ -73,7 +74,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         super().__init__("policy_node")
         self.failure: str | None = None
         self._settings = settings = declare(self, Settings)
-        self._engine = PolicyEngine.load(settings.checkpoint, settings.device, settings.threads)
+        self._engine = PolicyEngine.load(find_checkpoint(settings.checkpoint), settings.device, settings.threads)
         self._contract = self._engine.contract
         if settings.contract:
             self._contract = Contract.load(settings.contract)
