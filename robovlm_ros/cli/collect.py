@@ -105,7 +105,7 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
     """The episodes of one worker."""
     from std_srvs.srv import SetBool, Trigger
 
-    from robovlm_ros.sim.tasks import outcome, sample_instruction
+    from robovlm_ros.sim.tasks import outcome, parse_target, sample_instruction
     from robovlm_ros.sim.world import Tabletop
 
     node = session.node
@@ -119,13 +119,14 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
         seed = options.seed + index
         rng = np.random.default_rng(seed)
         scenes.reset(seed)
-        instruction, target = sample_instruction([block.colour for block in scenes.blocks], rng)
+        instruction = sample_instruction([block.colour for block in scenes.blocks], rng)
+        target = parse_target(instruction)
         session.instruct("")
         session.instruct(instruction)
         session.trigger(start)
         session.reset(seed)
         _demonstrate(session, publish, target, rng, options)
-        success = outcome(session.poses[-1][1], session.blocks, target).success
+        success = outcome(session.poses[-1][1], session.blocks, target).success_4cm
         succeeded += success
         session.call(mark, SetBool.Request(data=bool(success)), "the recorder's mark")
         episode = Path(session.trigger(stop))

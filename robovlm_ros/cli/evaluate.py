@@ -141,13 +141,14 @@ class Runner:
 
     def run(self, seed: int, blank: bool = False) -> Episode:
         """One episode: a scene, an instruction (or one that names no target), and where the tool ended."""
-        from robovlm_ros.sim.tasks import blank_instruction, sample_instruction
+        from robovlm_ros.sim.tasks import blank_instruction, parse_target, sample_instruction
 
         session = self._session
         session.instruct("")  # the policy holds while the scene changes
         self.first_ns = session.reset(seed)
         colours = [block.colour for block in session.blocks]
-        instruction, target = sample_instruction(colours, np.random.default_rng(seed))
+        instruction = sample_instruction(colours, np.random.default_rng(seed))
+        target = parse_target(instruction)
         return self.follow(seed, blank_instruction(instruction) if blank else instruction, target)
 
     def follow(self, seed: int, instruction: str, target: str) -> Episode:

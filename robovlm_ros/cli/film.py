@@ -1,4 +1,4 @@
-"""Films of episodes: the scene as the static camera would see it, larger, with instruction and outcome drawn in."""
+"""Films of episodes: the whole arm, seen from the side, with instruction and outcome drawn in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.sim.model import OVERVIEW
 
 if TYPE_CHECKING:
     from robovlm_ros.cli.evaluate import Episode
@@ -78,7 +79,6 @@ class SceneCamera:
         from robovlm_ros.sim.world import Tabletop
 
         self._world = Tabletop(contract)
-        self._camera = contract.cameras[0].name
 
     def show(self, film: Film, session: Any, begin_ns: int, episode: Episode) -> None:
         """Add an episode that has just ended to a film."""
@@ -100,7 +100,7 @@ class SceneCamera:
     def picture(self, joints: NDArray[np.float64], blocks: Any) -> NDArray[np.uint8]:
         """(SIZE, SIZE, 3) view of the arm at these joint positions."""
         self._world.show(joints, blocks)
-        return self._world.render(self._camera, SIZE, SIZE)
+        return self._world.render(OVERVIEW, SIZE, SIZE)
 
 
 def outcome_text(episode: Episode) -> tuple[str, str]:

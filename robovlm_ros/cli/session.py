@@ -30,7 +30,8 @@ from visualization_msgs.msg import MarkerArray
 from robovlm_ros import messages
 from robovlm_ros.contract import Contract, StateSource
 from robovlm_ros.errors import UserError
-from robovlm_ros.sim.world import Block
+from robovlm_ros.sim.tasks import Block
+from robovlm_ros.sim.truth import blocks_of
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SERVICE_SECONDS = 20.0
@@ -141,10 +142,7 @@ class Session:
         self.node.create_subscription(messages.message_class(source.type), source.topic, receive, 50)
 
     def _on_blocks(self, message: Any) -> None:
-        self.blocks = tuple(
-            Block(marker.ns, np.array([marker.pose.position.x, marker.pose.position.y, marker.pose.position.z]))
-            for marker in message.markers
-        )
+        self.blocks = blocks_of(message)
 
 
 def tool_source(contract: Contract) -> StateSource:
