@@ -62,6 +62,13 @@ class Servo:
         sent = np.where(self._binary, np.where(values >= 0.5, high, low), np.clip(values, low, high))
         self._targets.update(zip(self._names, sent.tolist(), strict=True))
 
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """(action_dim,) what the servo strives for, in the contract's order; binary dimensions as 0 or 1."""
+        sent = self._target(self._names)
+        low, high = self._limits.T
+        return np.where(self._binary, sent > (low + high) / 2, sent)
+
     def step(self, dt: float) -> tuple[NDArray[np.float64], float]:
         """Joint targets (6,) [rad] and gripper target [m] for the next ``dt`` seconds."""
         share = 1.0 - math.exp(-dt / _TIME_CONSTANT_S)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from robovlm_ros.errors import UserError
 
-COLOURS = ("red", "green", "blue", "yellow")
-"""Colours a block can have; each scene shows some of them, none twice."""
+RGB = {"red": (0.84, 0.10, 0.10), "green": (0.10, 0.62, 0.18), "blue": (0.12, 0.22, 0.86), "yellow": (0.92, 0.80, 0.10)}
+"""Colours a block can have, as red, green, blue in 0..1."""
+COLOURS = tuple(RGB)
+"""Their names; each scene shows some of them, none twice."""
 BLOCK_HEIGHT = 0.04
 """Height of a block [m]."""
 HOVER = 0.03
@@ -101,6 +103,16 @@ def sample_instruction(
     sentences = task.held_out if held_out else task.sentences
     sentence, colour = int(rng.integers(len(sentences))), int(rng.integers(len(colours)))
     return sentences[sentence].format(colour=colours[colour])
+
+
+def instruction_for(colour: str, rng: np.random.Generator, *, task: Task = REACH) -> str:
+    """An instruction of the task about the block of that colour."""
+    return sample_instruction([colour], rng, task=task)
+
+
+def blank_instruction(instruction: str) -> str:
+    """The same sentence without the words that name the target: what is left when nobody listens."""
+    return " ".join(word for word in instruction.split() if word.lower() not in COLOURS)
 
 
 def parse_target(instruction: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.messages import POSE_DIMS
 from robovlm_ros.sim.kinematics import ArmKinematics
 from robovlm_ros.sim.model import (
     ARM_JOINTS,
@@ -23,7 +25,7 @@ from robovlm_ros.sim.model import (
 )
 from robovlm_ros.sim.renderer import Look, RayRenderer, project
 from robovlm_ros.sim.servo import Servo
-from robovlm_ros.sim.tasks import COLOURS, Block
+from robovlm_ros.sim.tasks import COLOURS, RGB, Block
 
 PHYSICS_STEP_S = 0.002
 """Step of the physics [s]."""
@@ -32,12 +34,6 @@ CONTROL_STEP_NS = 20_000_000
 JOINTS = (*ARM_JOINTS, GRIPPER_JOINT)
 """Order of `Tabletop.joint_positions`."""
 
-_RGB = {
-    "red": (0.84, 0.10, 0.10),
-    "green": (0.10, 0.62, 0.18),
-    "blue": (0.12, 0.22, 0.86),
-    "yellow": (0.92, 0.80, 0.10),
-}
 _BLOCK_AREA = ((0.25, 0.50), (-0.22, 0.22))  # where blocks lie: x, y in base_link [m]
 _BLOCK_GAP_M = 0.09  # smallest distance between the centres of two blocks
 _START_BOX = ((0.20, 0.52), (-0.24, 0.24), (0.16, 0.34))  # tool position at the start of an episode [m]
@@ -54,6 +50,11 @@ class Tabletop:
 
     def __init__(self, contract: Contract, time_ns: int = 0) -> None:
         """``time_ns``: where simulated time begins. Raises UserError if the contract is not one of this arm."""
+        if contract.step_ns % CONTROL_STEP_NS:
+            raise UserError(
+                f"contract '{contract.name}': rate_hz {contract.rate_hz:g} does not fit the simulator: "
+                "50 divided by a whole number is needed (50, 25, 12.5, 10, 5, ...)"
+            )
         self.contract = contract
         self.time_ns = time_ns
         """Simulated time [ns]; it only grows, also over resets."""
@@ -87,6 +88,18 @@ class Tabletop:
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
 
+    def show(self, joint_positions: NDArray[np.floating], blocks: Sequence[Block]) -> None:
+        """Put arm (7,) and blocks where they were seen, for a picture of a past moment; no physics runs."""
+        self._data.qpos[self._joint_addresses] = joint_positions
+        self._data.qpos[self._mimic_address] = joint_positions[-1]
+        addresses = dict(zip(self._colours, self._block_addresses, strict=True))
+        for block in blocks:
+            address = addresses[block.colour]
+            self._data.qpos[address : address + 3] = block.position
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+
     def command(self, values: NDArray[np.floating]) -> None:
         """Set what the arm strives for until the next command.
 
@@ -95,8 +108,13 @@ class Tabletop:
         """
         self._servo.command(values)
 
+    @property
+    def target(self) -> NDArray[np.float64]:
+        """(action_dim,) what the arm strives for: the newest command, after a reset its start pose."""
+        return self._servo.target
+
     def step(self, duration_s: float) -> None:
-        """Simulate ``duration_s`` seconds, a whole number of control steps of 20 ms."""
+        """Simulate ``duration_s`` seconds, a whole number of control steps of 20 ms; ValueError otherwise."""
         count = round(duration_s * 1e9 / CONTROL_STEP_NS)
         if count < 0 or abs(count * CONTROL_STEP_NS - duration_s * 1e9) > 1e3:
             raise ValueError(f"duration_s must be a multiple of {CONTROL_STEP_NS / 1e9} s, not {duration_s}")
@@ -136,6 +154,14 @@ class Tabletop:
         """Orientation (4,) of each block as (x, y, z, w)."""
         return tuple(self._data.qpos[a + 3 : a + 7][[1, 2, 3, 0]] for a in self._block_addresses)
 
+    def measured(self) -> dict[str, float]:
+        """All that the arm measures, by the names that a contract uses: joints, and the tool's pose in base_link."""
+        pose = (*self.tool_position.tolist(), *self.tool_orientation.tolist())
+        return {
+            **dict(zip(JOINTS, self.joint_positions.tolist(), strict=True)),
+            **dict(zip(POSE_DIMS, pose, strict=True)),
+        }
+
     # What can be seen
 
     def render(self, camera: str, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
@@ -168,7 +194,7 @@ class Tabletop:
         self._look = Look.sample(rng)
         places = _scatter(rng)  # (BLOCK_COUNT, 2)
         for index, colour in enumerate(self._colours):
-            rgb = np.clip(np.array(_RGB[colour]) + rng.uniform(-0.05, 0.05, 3), 0.0, 1.0)
+            rgb = np.clip(np.array(RGB[colour]) + rng.uniform(-0.05, 0.05, 3), 0.0, 1.0)
             self._model.geom_rgba[self._model.geom(block_body(index)).id, :3] = rgb
             yaw = rng.uniform(-0.3, 0.3)
             pose = [*places[index], BLOCK_SIZE / 2, math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)]
