@@ -117,13 +117,14 @@ class Aligner:
     def set_instruction(self, text: str, stamp_ns: int | None = None) -> None:
         """From ``stamp_ns`` on [ns] this is to be done; None: for every observation that is not given out yet.
 
-        The first instruction also holds for observations before it.
+        The first instruction also holds for observations before it. Of several with one stamp the last holds: while
+        simulated time stands still, a person may change their mind.
         """
         if stamp_ns is None or stamp_ns < self._instructions.newest_ns - NEW_RUN_NS:
             self._instructions.clear()
         if stamp_ns is None:
             stamp_ns = _EARLIEST
-        self._instructions.add(stamp_ns, text)
+        self._instructions.add(stamp_ns, text, last=True)
 
     def next_observation(self) -> Observation | None:
         """The oldest complete observation that was not given out yet, or None: for reading bags in order.
@@ -235,10 +236,13 @@ class _Track:
         self.values: list[Any] = []
         self.newest_ns = _EARLIEST
 
-    def add(self, stamp_ns: int, value: Any) -> None:
+    def add(self, stamp_ns: int, value: Any, *, last: bool = False) -> None:
+        """Keep a sample; of several with one stamp the first counts, or the last."""
         self.newest_ns = max(self.newest_ns, stamp_ns)
         place = bisect.bisect_left(self.stamps, stamp_ns)
         if place < len(self.stamps) and self.stamps[place] == stamp_ns:
+            if last:
+                self.values[place] = value
             return
         self.stamps.insert(place, stamp_ns)
         self.values.insert(place, value)

@@ -2,6 +2,7 @@
 
 from robovlm_ros.bags.metadata import OUTCOMES, OfferedQos, mark
 from robovlm_ros.bags.reader import Commands, Episode, Message, Step, list_episodes, observations, read_episode
+from robovlm_ros.bags.recording import Recording
 from robovlm_ros.bags.writer import EpisodeWriter
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "EpisodeWriter",
     "Message",
     "OfferedQos",
+    "Recording",
     "Step",
     "list_episodes",
     "mark",

@@ -67,11 +67,11 @@ def deserialize(data: bytes, type_name: str, text: str = "") -> Any:
 
 
 def header_stamp_ns(data: bytes) -> int | None:
-    """Header stamp [ns] of the CDR bytes of a stamped message; None if they are too short or it is not set."""
+    """Header stamp [ns] of the CDR bytes of a stamped message; None if it is not set, or no time at all."""
     if len(data) < 12:
         return None
     sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
-    return int(sec) * 1_000_000_000 + int(nanosec) or None
+    return int(sec) * 1_000_000_000 + int(nanosec) if sec >= 0 and (sec or nanosec) else None
 
 
 def _register(type_name: str, text: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class EpisodeWriter:
         self.operator = operator
         self.instructions: list[tuple[int, str]] = []
         """Each instruction of this episode with the time at which it was received [ns]."""
+        self.outcome = "unknown"
+        """What `finish` says of the episode, one of OUTCOMES."""
+        self._to_begin_with: str | None = None  # the instruction in force at the first image
+        self._seen = False
         self._ros_distro = ros_distro
         self._channels: dict[str, _Channel] = {}
         self._schemas: dict[str, int] = {}
@@ -108,18 +113,26 @@ class EpisodeWriter:
         self._start_ns = receive_ns if self._start_ns is None else min(self._start_ns, receive_ns)
         self._end_ns = max(self._end_ns, receive_ns)
         if topic == self.contract.instruction_topic:
-            text = instruction_text(deserialize(data, channel.type))
-            if not self.instructions or self.instructions[-1][1] != text:
-                self.instructions.append((receive_ns, text))
+            self._note_instruction(data, channel.type, receive_ns)
+        elif topic == self.contract.cameras[0].topic:
+            self._seen = True
+
+    def _note_instruction(self, data: bytes, type_name: str, receive_ns: int) -> None:
+        try:
+            text = instruction_text(deserialize(data, type_name))
+        except UserError:  # somebody's broken message: it is kept as it came, and tells nothing
+            return
+        if not self.instructions or self.instructions[-1][1] != text:
+            self.instructions.append((receive_ns, text))
+        if self._to_begin_with is None or not self._seen:
+            self._to_begin_with = text
 
     def flush(self) -> None:
         """Close the chunk and hand it to the operating system: what was written survives this process."""
         self._mcap.flush()
 
-    def finish(self, outcome: str = "unknown") -> Path:
+    def finish(self) -> Path:
         """Complete the episode and give it its name; returns its path."""
-        if outcome not in metadata.OUTCOMES:
-            raise UserError(f"outcome '{outcome}' is not one of: {', '.join(metadata.OUTCOMES)}")
         self._mcap.finish()
         self._stream.flush()
         os.fsync(self._stream.fileno())
@@ -131,9 +144,9 @@ class EpisodeWriter:
             for name, channel in self._channels.items()
         ]
         custom = {
-            "instruction": self.instructions[0][1] if self.instructions else "",
+            "instruction": self._to_begin_with or "",
             "instructions": [{"time_ns": time_ns, "text": text} for time_ns, text in self.instructions],
-            "outcome": outcome,
+            "outcome": self.outcome,
             **self._fixed_data(),
         }
         document = metadata.build(self._file_name, topics, self._start_ns or 0, self._end_ns, self._ros_distro, custom)
@@ -143,12 +156,13 @@ class EpisodeWriter:
 
     def discard(self) -> None:
         """Remove what was written."""
-        self._stream.close()
+        self.abandon()
         shutil.rmtree(self.partial, ignore_errors=True)
 
     def abandon(self) -> None:
         """After an error: close the file and leave what is in the partial folder."""
-        self._stream.close()
+        with suppress(OSError):  # on a full disk closing fails, too
+            self._stream.close()
 
     @property
     def _file_name(self) -> str:
