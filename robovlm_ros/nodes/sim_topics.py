@@ -51,9 +51,11 @@ class SimTopics:
         self._blocks = node.create_publisher(MarkerArray, "~/blocks", LATCHED)
 
     def publish(self, stamp_ns: int) -> None:
-        """Publish what is measured and seen now: the time first, the images last."""
+        """Publish what is measured and seen now: the time first, then truth, state and images."""
         self.tell_time(stamp_ns)
         world, measured = self._world, self._world.measured()
+        blocks = zip(world.blocks, world.block_orientations, strict=True)
+        self._blocks.publish(MarkerArray(markers=[fill_marker(Marker(), b, turn, stamp_ns) for b, turn in blocks]))
         for source, kind, publisher in self._states:
             message = kind()
             if hasattr(message, "pose"):
@@ -61,8 +63,6 @@ class SimTopics:
                 turn.x, turn.y, turn.z, turn.w = world.tool_orientation.tolist()
             values = np.array([measured[dim] for dim in source.dims])
             publisher.publish(messages.fill_state(message, source, values, stamp_ns, BASE_FRAME))
-        blocks = zip(world.blocks, world.block_orientations, strict=True)
-        self._blocks.publish(MarkerArray(markers=[fill_marker(Marker(), b, turn, stamp_ns) for b, turn in blocks]))
         for camera, publisher in self._cameras:
             publisher.publish(self._image(camera.type, world.render(camera.name), stamp_ns, camera.frame))
 
