@@ -96,9 +96,8 @@ class Recording:
 
     def _break_off(self, error: Exception) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        writer = self.writer
         with self._lock:
-            self.failure = (
-                f"recording {self.writer.path.name} broke off: {reason}; what it has is in {self.writer.partial}"
-            )
+            self.failure = f"recording {writer.path.name} broke off: {reason}; what it has is in {writer.partial}"
         writer.abandon()
         self._failed(self.failure)

@@ -1,0 +1,277 @@
+"""The recorder as a ROS 2 node: episodes begin and end by services, messages are written as they came.
+
+Callbacks only copy; a thread of the recording writes. Images, states, commands and instruction of the contract are
+recorded, and the extra topics that are named.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_srvs.srv import SetBool, Trigger
+
+from robovlm_ros import messages
+from robovlm_ros.bags import EpisodeWriter, OfferedQos, Recording, mark
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.nodes.diagnostics import wrong_publishers
+from robovlm_ros.nodes.entry import spin
+from robovlm_ros.nodes.parameters import declare, fixed
+
+DEPTH = 100
+"""Messages of a topic that may wait for this node."""
+QUIET_S = 0.02
+"""Nothing arrived for this time [s]: what was sent before a service call has been taken."""
+LONGEST_WAIT_S = 0.2
+"""How long a service waits for that at most, where messages never cease [s]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Parameters of the recorder node."""
+
+    contract: str = fixed("tabletop")
+    """Contract of the robot: a YAML file or a shipped name."""
+    directory: str = fixed("episodes")
+    """Folder that receives the episodes; it is made if need be."""
+    operator: str = fixed("")
+    """Who demonstrates; kept with each episode."""
+    extra_topics: tuple[str, ...] = fixed(("",))
+    """Further topics to record, of any type, as soon as somebody publishes them."""
+    compress: bool = fixed(True)
+    """Compress with zstd; without, recording costs less processor time and more disk."""
+
+
+class RecorderNode(Node):
+    """Records one episode at a time."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder_node")
+        self._settings = declare(self, Settings)
+        self._contract = Contract.load(self._settings.contract)
+        messages.check_contract(self._contract)
+        self._directory = Path(self._settings.directory).expanduser().absolute()
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"folder {self._directory} cannot be made: {error.strerror}") from error
+        self._recording: Recording | None = None
+        self._last: Path | None = None
+        self._instruction: bytes | None = None
+        self._lock = threading.Lock()
+        self._arrived_s = 0.0
+        self._complaints: set[str] = set()
+        self._subscriptions_of: dict[str, tuple[str, QoSProfile, Any]] = {}
+        parts = (*self._contract.cameras, *self._contract.state, *self._contract.commands)
+        self._types = {part.topic: part.type for part in parts}
+        for topic, kind in self._types.items():
+            self._subscribe(topic, kind, _qos(True, False))
+        self._open_instruction()
+        # Services run beside the subscriptions, so that they can wait until what was sent before them is taken.
+        services = MutuallyExclusiveCallbackGroup()
+        for name, act in (("start", self._start), ("stop", self._stop), ("discard", self._discard)):
+            self.create_service(Trigger, f"~/{name}", _answering(act), callback_group=services)
+        self.create_service(SetBool, "~/mark", _answering(self._mark), callback_group=services)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on when the robot's time does not
+        self.create_timer(1.0, self._flush, clock=steady)
+        self.create_timer(0.5, self._look_around, MutuallyExclusiveCallbackGroup(), clock=steady)
+        self.get_logger().info(f"records '{self._contract.name}' into {self._directory}; ~/start begins an episode")
+
+    # --- topics -----------------------------------------------------------------------------------------------
+
+    def _subscribe(self, topic: str, kind: str, qos: QoSProfile) -> None:
+        def receive(data: bytes) -> None:
+            self._take(topic, data)
+
+        subscription = self.create_subscription(messages.message_class(kind), topic, receive, qos, raw=True)
+        old = self._subscriptions_of.get(topic)
+        self._subscriptions_of[topic] = (kind, qos, subscription)
+        if old is not None:
+            self.destroy_subscription(old[2])
+
+    def _open_instruction(self) -> None:
+        """A latched instruction only reaches a transient local subscription, one of a plain `ros2 topic pub` only a
+        volatile one: so there are two, and what comes through both is taken once.
+        """
+        topic, kind = self._contract.instruction_topic, messages.message_class(self._contract.instruction_type)
+        unmatched: list[deque[bytes]] = [deque(maxlen=16), deque(maxlen=16)]
+
+        def receive(data: bytes, mine: int) -> None:
+            if data in unmatched[1 - mine]:
+                unmatched[1 - mine].remove(data)
+                return
+            unmatched[mine].append(data)
+            self._instruction = data
+            self._take(topic, data)
+
+        for i, latched in enumerate((True, False)):
+            self.create_subscription(
+                kind, topic, lambda data, i=i: receive(bytes(data), i), _qos(True, latched), raw=True
+            )
+
+    def _take(self, topic: str, data: bytes) -> None:
+        receive_ns = self._now()
+        self._arrived_s = time.monotonic()
+        recording = self._recording
+        if recording is not None:
+            recording.put(topic, data, receive_ns)
+
+    def _look_around(self) -> None:
+        """Match the quality of service of the publishers, find the extra topics, complain of wrong types."""
+        missing = {topic for topic in self._settings.extra_topics if topic} - set(self._types)
+        if missing:
+            for topic, kinds in self.get_topic_names_and_types():
+                if topic in missing and len(kinds) == 1:
+                    self._types[topic] = kinds[0]
+                    self._subscribe(topic, kinds[0], _qos(True, False))
+        for topic, (kind, qos, _) in list(self._subscriptions_of.items()):
+            offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
+            if offered:
+                reliable = all(profile.reliability != ReliabilityPolicy.BEST_EFFORT for profile in offered)
+                latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
+                if (reliable, latched) != _offers(qos):
+                    self._subscribe(topic, kind, _qos(reliable, latched))
+            for complaint in wrong_publishers(self, topic, kind):
+                if complaint not in self._complaints:
+                    self._complaints.add(complaint)
+                    self.get_logger().error(complaint)
+
+    # --- services ---------------------------------------------------------------------------------------------
+
+    def _start(self, _request: Any) -> str:
+        if self._recording is not None:
+            raise UserError(f"{self._recording.writer.path} is being recorded already: ~/stop or ~/discard it")
+        self._settle()
+        name = datetime.datetime.now(datetime.timezone.utc).strftime("episode_%Y%m%d_%H%M%S_%f")
+        try:
+            writer = EpisodeWriter(
+                self._directory / name,
+                self._contract,
+                operator=self._settings.operator,
+                ros_distro=os.environ.get("ROS_DISTRO", ""),
+                compress=self._settings.compress,
+            )
+        except OSError as error:
+            raise UserError(f"folder {self._directory} cannot be written: {error.strerror}") from error
+        try:
+            for topic, (kind, qos, _) in self._subscriptions_of.items():
+                reliable, latched = _offers(qos)
+                writer.add_topic(topic, kind, OfferedQos(reliable=reliable, transient_local=latched))
+            latched_profile = OfferedQos(transient_local=True, depth=1)
+            writer.add_topic(self._contract.instruction_topic, self._contract.instruction_type, latched_profile)
+        except UserError:
+            writer.discard()
+            raise
+        recording = Recording(writer, self.get_logger().error)
+        if self._instruction is not None:
+            recording.put(self._contract.instruction_topic, self._instruction, self._now())
+        self._recording = recording
+        return str(writer.path)
+
+    def _stop(self, _request: Any) -> str:
+        self._settle()
+        recording = self._end()
+        path = recording.finish()
+        self._last = path
+        counts = recording.writer.counts
+        said = ", ".join(f"{topic} {count}" for topic, count in counts.items())
+        lost = f"; DROPPED {dict(recording.dropped)}" if recording.dropped else ""
+        self.get_logger().info(
+            f"{path.name}: received {sum(recording.received.values())}, written {sum(counts.values())}{lost} ({said})"
+        )
+        return str(path)
+
+    def _discard(self, _request: Any) -> str:
+        recording = self._end()
+        recording.discard()
+        self.get_logger().info(f"{recording.writer.path.name}: discarded")
+        return str(recording.writer.path)
+
+    def _mark(self, request: Any) -> str:
+        outcome = "success" if request.data else "failure"
+        if self._recording is not None:
+            self._recording.writer.outcome = outcome
+            return f"{self._recording.writer.path}: {outcome}"
+        if self._last is None:
+            raise UserError("no episode was recorded yet: nothing to mark")
+        mark(self._last, outcome)
+        return f"{self._last}: {outcome}"
+
+    def _end(self) -> Recording:
+        """Take no more messages into the running episode."""
+        with self._lock:
+            recording, self._recording = self._recording, None
+        if recording is None:
+            raise UserError("nothing is being recorded: ~/start begins an episode")
+        return recording
+
+    def _settle(self) -> None:
+        """Wait until the messages that were sent before this call have been taken."""
+        begin_s = time.monotonic()
+        while (now_s := time.monotonic()) - max(
+            self._arrived_s, begin_s
+        ) < QUIET_S and now_s - begin_s < LONGEST_WAIT_S:
+            time.sleep(QUIET_S / 4)
+
+    def _flush(self) -> None:
+        recording = self._recording
+        if recording is not None:
+            recording.flush()
+
+    def close(self) -> None:
+        """Finish a running episode: it is kept."""
+        if self._recording is not None:
+            try:
+                self._stop(None)
+            except UserError as error:
+                self.get_logger().error(str(error))
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+
+def _answering(act: Any) -> Any:
+    """A service callback: the text that `act` gives, or the reason why it cannot."""
+
+    def callback(request: Any, response: Any) -> Any:
+        try:
+            response.success, response.message = True, act(request)
+        except UserError as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    return callback
+
+
+def _qos(reliable: bool, latched: bool) -> QoSProfile:
+    return QoSProfile(
+        depth=DEPTH,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def _offers(qos: QoSProfile) -> tuple[bool, bool]:
+    """(reliable, transient local) of a profile."""
+    return qos.reliability == ReliabilityPolicy.RELIABLE, qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
+
+
+def main() -> int:
+    """Entry point of ``ros2 run robovlm_ros recorder_node``."""
+    return spin(RecorderNode, threads=3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
