@@ -83,7 +83,7 @@ REACH = Task(
         "move above the {colour} block",
         "go over to the {colour} block",
     ),
-    held_out=("reach for the {colour} cube", "go above the {colour} cube"),
+    held_out=("move over to the {colour} cube", "go above the {colour} cube"),
     goal=goal_position,
 )
 TASKS = {task.name: task for task in (REACH,)}
