@@ -24,7 +24,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from robovlm_ros import messages
 from robovlm_ros.bags import EpisodeWriter, OfferedQos, Recording, mark
-from robovlm_ros.contract import Contract
+from robovlm_ros.contract import Camera, Command, Contract, StateSource
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.diagnostics import wrong_publishers
 from robovlm_ros.nodes.entry import spin
@@ -73,11 +73,14 @@ class RecorderNode(Node):
         self._lock = threading.Lock()
         self._arrived_s = 0.0
         self._complaints: set[str] = set()
-        self._subscriptions_of: dict[str, tuple[str, QoSProfile, Any]] = {}
-        parts = (*self._contract.cameras, *self._contract.state, *self._contract.commands)
-        self._types = {part.topic: part.type for part in parts}
-        for topic, kind in self._types.items():
-            self._subscribe(topic, kind, _qos(True, False))
+        self._subscribed: dict[str, tuple[str, QoSProfile, Any]] = {}
+        parts: list[Camera | StateSource | Command] = [
+            *self._contract.cameras,
+            *self._contract.state,
+            *self._contract.commands,
+        ]
+        for part in parts:
+            self._subscribe(part.topic, part.type, _qos(True, False))
         self._open_instruction()
         # Services run beside the subscriptions, so that they can wait until what was sent before them is taken.
         services = MutuallyExclusiveCallbackGroup()
@@ -96,8 +99,8 @@ class RecorderNode(Node):
             self._take(topic, data)
 
         subscription = self.create_subscription(messages.message_class(kind), topic, receive, qos, raw=True)
-        old = self._subscriptions_of.get(topic)
-        self._subscriptions_of[topic] = (kind, qos, subscription)
+        old = self._subscribed.get(topic)
+        self._subscribed[topic] = (kind, qos, subscription)
         if old is not None:
             self.destroy_subscription(old[2])
 
@@ -130,23 +133,26 @@ class RecorderNode(Node):
 
     def _look_around(self) -> None:
         """Match the quality of service of the publishers, find the extra topics, complain of wrong types."""
-        missing = {topic for topic in self._settings.extra_topics if topic} - set(self._types)
-        if missing:
-            for topic, kinds in self.get_topic_names_and_types():
-                if topic in missing and len(kinds) == 1:
-                    self._types[topic] = kinds[0]
-                    self._subscribe(topic, kinds[0], _qos(True, False))
-        for topic, (kind, qos, _) in list(self._subscriptions_of.items()):
-            offered = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
-            if offered:
-                reliable = all(profile.reliability != ReliabilityPolicy.BEST_EFFORT for profile in offered)
-                latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
-                if (reliable, latched) != _offers(qos):
-                    self._subscribe(topic, kind, _qos(reliable, latched))
+        missing = {topic for topic in self._settings.extra_topics if topic} - set(self._subscribed)
+        for topic, kinds in self.get_topic_names_and_types() if missing else ():
+            if topic in missing and len(kinds) == 1:
+                self._subscribe(topic, kinds[0], _qos(*self._offered(topic)))
+        for topic, (kind, qos, _) in list(self._subscribed.items()):
+            reliable, latched = self._offered(topic)
+            if reliable != (qos.reliability == ReliabilityPolicy.RELIABLE):
+                self._subscribe(topic, kind, _qos(reliable, latched))
             for complaint in wrong_publishers(self, topic, kind):
                 if complaint not in self._complaints:
                     self._complaints.add(complaint)
                     self.get_logger().error(complaint)
+
+    def _offered(self, topic: str) -> tuple[bool, bool]:
+        """(reliable, transient local) as far as all publishers of a topic offer it; they match such a subscription."""
+        profiles = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
+        return (
+            all(profile.reliability != ReliabilityPolicy.BEST_EFFORT for profile in profiles),
+            bool(profiles) and all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles),
+        )
 
     # --- services ---------------------------------------------------------------------------------------------
 
@@ -166,11 +172,10 @@ class RecorderNode(Node):
         except OSError as error:
             raise UserError(f"folder {self._directory} cannot be written: {error.strerror}") from error
         try:
-            for topic, (kind, qos, _) in self._subscriptions_of.items():
-                reliable, latched = _offers(qos)
-                writer.add_topic(topic, kind, OfferedQos(reliable=reliable, transient_local=latched))
-            latched_profile = OfferedQos(transient_local=True, depth=1)
-            writer.add_topic(self._contract.instruction_topic, self._contract.instruction_type, latched_profile)
+            for topic, (kind, qos, _) in self._subscribed.items():
+                writer.add_topic(topic, kind, _as_offered(qos))
+            latched = OfferedQos(transient_local=True, depth=1)
+            writer.add_topic(self._contract.instruction_topic, self._contract.instruction_type, latched)
         except UserError:
             writer.discard()
             raise
@@ -183,6 +188,9 @@ class RecorderNode(Node):
     def _stop(self, _request: Any) -> str:
         self._settle()
         recording = self._end()
+        if not set(recording.received) - {self._contract.instruction_topic}:
+            recording.discard()
+            raise UserError("no image, state or command arrived since ~/start: nothing is kept")
         path = recording.finish()
         self._last = path
         counts = recording.writer.counts
@@ -263,9 +271,11 @@ def _qos(reliable: bool, latched: bool) -> QoSProfile:
     )
 
 
-def _offers(qos: QoSProfile) -> tuple[bool, bool]:
-    """(reliable, transient local) of a profile."""
-    return qos.reliability == ReliabilityPolicy.RELIABLE, qos.durability == DurabilityPolicy.TRANSIENT_LOCAL
+def _as_offered(qos: QoSProfile) -> OfferedQos:
+    return OfferedQos(
+        reliable=qos.reliability == ReliabilityPolicy.RELIABLE,
+        transient_local=qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+    )
 
 
 def main() -> int:
