@@ -1,0 +1,397 @@
+"""The recorder over real topics: nothing is lost, nothing is changed, and what is replayed is what was seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import yaml
+from PIL import Image
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Int32, String
+from std_srvs.srv import SetBool, Trigger
+
+from robovlm_ros import messages
+from robovlm_ros.alignment import Aligner
+from robovlm_ros.bags import Episode, observations, read_episode
+from robovlm_ros.contract import Contract
+from robovlm_ros.observation import Observation
+
+CONTRACT = Contract.load("tabletop")
+STEP = CONTRACT.step_ns
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+RELIABLE = QoSProfile(depth=200)
+
+
+class Robot:
+    """A node that plays a robot: it publishes what a contract says and remembers the bytes."""
+
+    def __init__(self, contract: Contract, image_qos: QoSProfile = RELIABLE) -> None:
+        self.contract = contract
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, signal_handler_options=SignalHandlerOptions.NO)
+        self.node = rclpy.create_node("robot", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.thread = threading.Thread(target=self._spin)
+        self.sent: list[tuple[str, bytes]] = []
+        self.publishers: dict[str, Any] = {}
+        for camera in contract.cameras:
+            self.publishers[camera.topic] = self.node.create_publisher(
+                messages.message_class(camera.type), camera.topic, image_qos
+            )
+        for part in (*contract.state, *contract.commands):
+            kind = messages.message_class(part.type)
+            self.publishers[part.topic] = self.node.create_publisher(kind, part.topic, RELIABLE)
+        self.publishers[contract.instruction_topic] = self.node.create_publisher(
+            String, contract.instruction_topic, LATCHED
+        )
+        self.clients = {
+            name: self.node.create_client(SetBool if name == "mark" else Trigger, f"/recorder_node/{name}")
+            for name in ("start", "stop", "discard", "mark")
+        }
+        self.thread.start()
+
+    def _spin(self) -> None:
+        try:
+            self.executor.spin()
+        except ExternalShutdownException:
+            return
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.thread.join(5.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+    def wait_for_recorder(self) -> None:
+        for client in self.clients.values():
+            assert client.wait_for_service(timeout_sec=10.0)
+        wait_until(lambda: all(p.get_subscription_count() for p in self.publishers.values()), "subscriptions")
+
+    def call(self, name: str, request: Any = None) -> Any:
+        future = self.clients[name].call_async(request or Trigger.Request())
+        wait_until(future.done, f"answer of {name}")
+        return future.result()
+
+    def send(self, topic: str, message: Any) -> None:
+        self.sent.append((topic, bytes(serialize_message(message))))
+        self.publishers[topic].publish(message)
+
+    def instruct(self, text: str) -> None:
+        self.send(self.contract.instruction_topic, String(data=text))
+
+    def step(self, stamp: int, i: int, but: tuple[str, ...] = ()) -> list[Callable[[], None]]:
+        """Functions that send one step, states before images before commands."""
+        found: list[tuple[str, Any]] = []
+        for source in self.contract.state:
+            message = messages.message_class(source.type)()
+            found.append((source.topic, messages.fill_state(message, source, np.arange(len(source.dims)) + i, stamp)))
+        for k, camera in enumerate(self.contract.cameras):
+            found.append((camera.topic, picture(camera.type, camera.width, camera.height, k, i, stamp)))
+        for command in self.contract.commands:
+            message = messages.message_class(command.type)()
+            values = np.full(len(command.dims), i % 2)
+            found.append((command.topic, messages.fill_command(message, command, values, stamp, STEP)))
+        return [lambda t=t, m=m: self.send(t, m) for t, m in found if t not in but]
+
+
+def picture(kind: str, width: int, height: int, camera: int, i: int, stamp: int) -> Any:
+    rows = np.random.default_rng([camera, i]).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    pixels = np.kron(rows, np.ones((height // 4, width // 4, 1), np.uint8))
+    message = messages.message_class(kind)()
+    messages.set_stamp(message, stamp, "camera")
+    if kind == "sensor_msgs/msg/Image":
+        message.height, message.width, message.step, message.encoding = height, width, width * 3, "bgr8"
+        message.data = pixels.tobytes()
+    else:
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG")
+        message.format, message.data = "jpeg", stream.getvalue()
+    return message
+
+
+def wait_until(done: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        time.sleep(0.01)
+
+
+def start_recorder(directory: Path, *parameters: str, **options: Any) -> subprocess.Popen[str]:
+    arguments = [item for text in (f"directory:={directory}", *parameters) for item in ("-p", text)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "robovlm_ros.nodes.recorder_node", "--ros-args", *arguments],
+        cwd=Path(__file__).resolve().parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def end(process: subprocess.Popen[str], how: signal.Signals = signal.SIGINT) -> str:
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=15)
+    assert "Traceback" not in output, output
+    return output
+
+
+@pytest.fixture
+def recorder(domain_id: int, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    process = start_recorder(tmp_path / "episodes", "operator:=ada")
+    yield process
+    if process.poll() is None:
+        end(process)
+
+
+@pytest.fixture
+def robot(domain_id: int) -> Iterator[Robot]:
+    made = Robot(CONTRACT)
+    yield made
+    made.close()
+
+
+def recorded(episode: Episode) -> list[tuple[str, bytes]]:
+    return sorted((message.topic, message.data) for message in episode.messages())
+
+
+def test_an_episode_holds_every_message_between_start_and_stop_unchanged(
+    recorder: subprocess.Popen[str], robot: Robot
+) -> None:
+    robot.wait_for_recorder()
+    robot.instruct("reach the green block")
+    for act in robot.step(time.time_ns(), 99):
+        act()
+    time.sleep(0.1)
+    before = len(robot.sent) - 1
+    path = Path(robot.call("start").message)
+    for i in range(30):
+        for act in robot.step(time.time_ns(), i):
+            act()
+    assert not path.exists()
+    response = robot.call("stop")
+    assert (response.success, response.message) == (True, str(path))
+    episode = read_episode(path)
+    assert (episode.instruction, episode.operator, episode.outcome) == ("reach the green block", "ada", "unknown")
+    assert recorded(episode) == sorted([robot.sent[0], *robot.sent[before + 1 :]])
+    response = robot.call("mark", SetBool.Request(data=True))
+    assert response.success
+    assert read_episode(path).outcome == "success"
+    output = end(recorder)
+    assert "received 181, written 181 (" in output
+
+
+def test_services_answer_with_the_reason_when_they_cannot(recorder: subprocess.Popen[str], robot: Robot) -> None:
+    robot.wait_for_recorder()
+    for name in ("stop", "discard", "mark"):
+        response = robot.call(name, SetBool.Request(data=True) if name == "mark" else None)
+        assert not response.success
+        assert "start begins" in response.message or "nothing to mark" in response.message
+    directory = Path(robot.call("start").message).parent
+    assert "already" in robot.call("start").message
+    assert "nothing is kept" in robot.call("stop").message
+    assert robot.call("start").success
+    for act in robot.step(time.time_ns(), 0):
+        act()
+    assert robot.call("discard").success
+    assert list(directory.iterdir()) == []
+    assert robot.call("start").success
+    assert robot.call("mark", SetBool.Request(data=False)).success
+    for act in robot.step(time.time_ns(), 0):
+        act()
+    assert read_episode(robot.call("stop").message).outcome == "failure"
+
+
+def test_sigint_while_recording_keeps_the_episode(recorder: subprocess.Popen[str], robot: Robot) -> None:
+    robot.wait_for_recorder()
+    path = Path(robot.call("start").message)
+    for act in robot.step(time.time_ns(), 0):
+        act()
+    time.sleep(0.2)
+    end(recorder)
+    assert recorder.returncode == 0
+    assert recorded(read_episode(path)) == sorted(robot.sent)
+
+
+def test_the_instruction_counts_once_from_latched_and_from_plain_publishers(
+    recorder: subprocess.Popen[str], robot: Robot
+) -> None:
+    robot.instruct("old")
+    robot.wait_for_recorder()
+    path = Path(robot.call("start").message)
+    robot.instruct("reach the red block")
+    for act in robot.step(time.time_ns(), 0):
+        act()
+    time.sleep(0.1)
+    plain = robot.node.create_publisher(String, CONTRACT.instruction_topic, 10)
+    wait_until(lambda: plain.get_subscription_count() > 0, "subscription")
+    plain.publish(String(data="reach the blue block"))
+    time.sleep(0.1)
+    robot.call("stop")
+    episode = read_episode(path)
+    assert episode.counts[CONTRACT.instruction_topic] == 3
+    assert [text for _, text in episode.instructions] == ["old", "reach the red block", "reach the blue block"]
+    assert episode.instruction == "reach the red block"  # in force when the first image came
+
+
+def test_best_effort_cameras_and_extra_topics_are_recorded(domain_id: int, tmp_path: Path) -> None:
+    robot = Robot(CONTRACT, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
+    extra = robot.node.create_publisher(Int32, "/extra", LATCHED)
+    recorder = start_recorder(tmp_path, "extra_topics:=[/extra]")
+    try:
+        robot.wait_for_recorder()
+        wait_until(lambda: extra.get_subscription_count() > 0, "subscription to the extra topic")
+        path = Path(robot.call("start").message)
+        for i in range(5):
+            for act in robot.step(time.time_ns(), i):
+                act()
+            extra.publish(Int32(data=i))
+            time.sleep(0.02)
+        robot.call("stop")
+    finally:
+        robot.close()
+        end(recorder)
+    episode = read_episode(path)
+    assert episode.counts[CONTRACT.cameras[0].topic] == 5
+    assert [m.decode().data for m in episode.messages(["/extra"])] == list(range(5))
+    info = yaml.safe_load((path / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    offered = {
+        topic["topic_metadata"]["name"]: yaml.safe_load(topic["topic_metadata"]["offered_qos_profiles"])[0]
+        for topic in info["topics_with_message_count"]
+    }
+    assert (offered["/extra"]["durability"], offered[CONTRACT.cameras[0].topic]["reliability"]) == (1, 2)
+
+
+def test_a_full_disk_is_said_and_finished_episodes_stay(domain_id: int, tmp_path: Path) -> None:
+    limit = 300_000  # bytes of one file, as a disk that fills up
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    robot = Robot(CONTRACT)
+    recorder = start_recorder(tmp_path, "compress:=false", preexec_fn=small_files)
+    try:
+        robot.wait_for_recorder()
+        robot.call("start")
+        for act in robot.step(time.time_ns(), 0):
+            act()
+        good = robot.call("stop").message
+        robot.call("start")
+        for i in range(60):
+            for act in robot.step(time.time_ns(), i):
+                act()
+            time.sleep(0.005)
+        response = robot.call("stop")
+        assert not response.success
+        assert "File too large" in response.message
+        assert robot.call("start").success  # it goes on
+        assert robot.call("discard").success
+    finally:
+        robot.close()
+        output = end(recorder)
+    assert "broke off: File too large" in output
+    assert len(recorded(read_episode(good))) == 6
+
+
+def test_bad_parameters_end_in_one_line(domain_id: int, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for directory, parameter, said in (
+        (tmp_path, "contract:=nosuch", "no contract 'nosuch'"),
+        (tmp_path / "file" / "sub", "operator:=x", "cannot be made"),
+    ):
+        process = start_recorder(directory, parameter)
+        output, _ = process.communicate(timeout=15)
+        assert process.returncode == 1
+        errors = [line for line in output.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert said in errors[0]
+        assert "Traceback" not in output
+
+
+def jpeg_wrist() -> Contract:
+    cameras = (
+        CONTRACT.cameras[0],
+        dataclasses.replace(
+            CONTRACT.cameras[1], topic="/wrist_camera/compressed", type="sensor_msgs/msg/CompressedImage"
+        ),
+    )
+    return dataclasses.replace(CONTRACT, cameras=cameras)
+
+
+def test_observations_live_and_from_the_bag_are_byte_identical(domain_id: int, tmp_path: Path) -> None:
+    """Topics are delayed, dropped and reordered against each other; the oracle is a live node with the aligner."""
+    contract = jpeg_wrist()
+    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(contract.to_dict()))
+    robot = Robot(contract)
+    aligner, live, lock = Aligner(contract), [], threading.Lock()
+
+    def listen(topic: str) -> Callable[[Any], None]:
+        def receive(message: Any) -> None:
+            with lock:
+                aligner.add_message(topic, message, time.time_ns())
+                while (observation := aligner.next_observation()) is not None:
+                    live.append(observation)
+
+        return receive
+
+    for part in (*contract.cameras, *contract.state):
+        robot.node.create_subscription(messages.message_class(part.type), part.topic, listen(part.topic), RELIABLE)
+    robot.node.create_subscription(String, contract.instruction_topic, listen(contract.instruction_topic), LATCHED)
+    recorder = start_recorder(tmp_path / "episodes", f"contract:={tmp_path / 'robot.yaml'}")
+    try:
+        robot.wait_for_recorder()
+        wait_until(lambda: all(p.get_subscription_count() > 1 for p in robot.publishers.values()), "all subscriptions")
+        robot.instruct("reach the red block")
+        time.sleep(0.1)
+        path = Path(robot.call("start").message)
+        rng = np.random.default_rng(0)
+        start = time.time_ns()
+        late: list[Callable[[], None]] = []
+        for i in range(25):
+            dropped = tuple(topic for topic in robot.publishers if rng.random() < 0.1)
+            acts = robot.step(start + i * STEP, i, but=dropped if 0 < i < 24 else ())
+            order = rng.permutation(len(acts))
+            now = [acts[k] for k in order]
+            held, late = [act for act in now if rng.random() < 0.25], late
+            for act in [*late, *(act for act in now if act not in held)]:
+                act()
+            late = held
+        for act in late:
+            act()
+        time.sleep(0.2)
+        robot.call("stop")
+    finally:
+        robot.close()
+        end(recorder)
+    assert len(recorded(read_episode(path))) == len(robot.sent)
+    replayed = [step.observation for step in observations(read_episode(path))]
+    assert len(live) >= 15
+    assert [o.stamp_ns for o in live] == [o.stamp_ns for o in replayed]
+    for a, b in zip(live, replayed, strict=True):
+        assert_identical(a, b)
+
+
+def assert_identical(a: Observation, b: Observation) -> None:
+    assert a.instruction == b.instruction
+    assert a.state.tobytes() == b.state.tobytes()
+    assert {name: image.tobytes() for name, image in a.images.items()} == {
+        name: image.tobytes() for name, image in b.images.items()
+    }
