@@ -86,6 +86,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(items, (list, tuple)):
             raise UserError(f"{where} must be a list, not {value!r}")
         return tuple(_convert(item, arguments[0], where) for item in items if item != "")
+    if origin is dict:
+        if isinstance(value, str):
+            return {"type": value}
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where} must be a mapping or a type's name, not {value!r}")
+        return dict(value)
     if hint is bool:
         if isinstance(value, bool):
             return value

@@ -44,8 +44,8 @@ def read_options(parsed: argparse.Namespace, cls: type[_T], configs: str) -> _T:
             folder = share_directory() / "config" / configs
             path = folder / f"{parsed.config}.yaml"
             if not path.is_file():
-                names = ", ".join(sorted(item.stem for item in folder.glob("*.yaml"))) or "none"
-                raise UserError(f"no configuration '{parsed.config}' (a YAML file, or one of: {names})")
+                shipped = ", ".join(sorted(item.stem for item in folder.glob("*.yaml"))) or "none"
+                raise UserError(f"no configuration '{parsed.config}' (a YAML file, or one of: {shipped})")
         values.update(read_yaml(path))
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values.update({name: value for name in names if (value := getattr(parsed, name)) is not None})

@@ -1,12 +1,16 @@
 """Stage one: a small VLM learns to see and to answer questions about what it sees; no actions yet.
 
-Two losses, both from rendered scenes whose content the simulator knows:
+Three losses, all from rendered scenes whose content the simulator knows:
 
 - *answers*: cross entropy through the language model's own head. A location is two words, column and row,
   in random order; the last word of the question carries the mean of both targets, so that this one
   position must come to know the whole location (an action token will later stand at such a position).
-- *patches*: which image token a labelled thing lies in, by the scalar product of the label's word
+- *what*: which image token a labelled thing lies in, by the scalar product of the label's word
   embedding with the image tokens.
+- *where*: each image token, put through the language model's norm and head, says its location in the same
+  words as answers do; a token that holds a thing says that thing's. An answer then is: find the token that
+  resembles the word asked for, and repeat its location. Without this loss a small model stays for many
+  hundred steps where it knows things and words but not how to look up one by the other.
 """
 
 from __future__ import annotations
@@ -21,7 +25,16 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from robovlm_ros.errors import UserError
-from robovlm_ros.grounding import X_WORDS, Y_WORDS, Question, Scenes, bin_weights, expected_coordinate, nearest_bin
+from robovlm_ros.grounding import (
+    LOCATION_BINS,
+    X_WORDS,
+    Y_WORDS,
+    Question,
+    Scenes,
+    bin_weights,
+    expected_coordinate,
+    nearest_bin,
+)
 from robovlm_ros.training.reporting import Report, quiet_trainer
 
 Asker = Callable[[Scenes, int, np.random.Generator], Sequence[Question]]
@@ -41,7 +54,7 @@ class PretrainOptions:
     """Optimiser steps."""
     batch_size: int = 32
     """Images per step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Largest learning rate of AdamW; cosine decay."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
@@ -49,8 +62,10 @@ class PretrainOptions:
     """Weight decay of AdamW."""
     clip: float = 1.0
     """Largest gradient norm."""
-    patch_weight: float = 0.5
-    """Weight of the patch loss beside the answer loss."""
+    what_weight: float = 0.5
+    """Weight of the loss on what image tokens hold, beside the answer loss."""
+    where_weight: float = 0.3
+    """Weight of the loss on where image tokens say they are."""
     seed: int = 0
     """Seed of weights, scenes, questions and order."""
     threads: int = 1
@@ -193,7 +208,7 @@ def answer_loss(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torc
     return -(targets[due] * functional.log_softmax(logits, dim=-1)).sum(-1).mean()
 
 
-def patch_loss(features: torch.Tensor, words: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+def what_loss(features: torch.Tensor, words: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Cross entropy between softmax(word·image token) over the tokens and where the labelled thing is.
 
     features (B, N, D) row-major image tokens, words (L, D), points (B, L, 2) in [0, 1] or NaN. The target is
@@ -207,6 +222,30 @@ def patch_loss(features: torch.Tensor, words: torch.Tensor, points: torch.Tensor
     hat = (1 - (place[..., None] - grid).abs()).clamp(min=0)  # (n, 2, side)
     target = (hat[:, 1, :, None] * hat[:, 0, None, :]).flatten(1)  # (n, N)
     return -(target * functional.log_softmax(scores[present], dim=-1)).sum(-1).mean()
+
+
+def where_loss(
+    model: Any, features: torch.Tensor, points: torch.Tensor, x_ids: Sequence[int], y_ids: Sequence[int]
+) -> torch.Tensor:
+    """Cross entropy of the location words that image tokens (B, N, D) give through the model's norm and head.
+
+    points (B, L, 2) in [0, 1] or NaN. Due is the place of the thing in the token's cell (the first label wins),
+    else the middle of the cell; each coordinate as weights of its two nearest bins.
+    """
+    batch, count, _ = features.shape
+    side = int(count**0.5)
+    centres = (torch.arange(side) + 0.5) / side
+    middle = torch.stack([centres.repeat(side), centres.repeat_interleave(side)], dim=-1)  # (N, 2) column, row
+    place = middle.expand(batch, -1, -1).clone()  # (B, N, 2)
+    for label in reversed(range(points.shape[1])):
+        rows = (~points[:, label].isnan().any(-1)).nonzero()[:, 0]  # (n,)
+        cell = (points[rows, label] * side).long().clamp(0, side - 1)  # (n, 2)
+        place[rows, cell[:, 1] * side + cell[:, 0]] = points[rows, label]
+    position = (place * LOCATION_BINS - 0.5).clamp(0, LOCATION_BINS - 1)
+    weights = (1 - (position[..., None] - torch.arange(LOCATION_BINS)).abs()).clamp(min=0)  # (B, N, 2, bins)
+    words = functional.log_softmax(model.lm_head(model.get_decoder().norm(features)), dim=-1)  # (B, N, V)
+    said = torch.stack([words[..., list(x_ids)], words[..., list(y_ids)]], dim=2)  # (B, N, 2, bins)
+    return -(weights * said).sum(-1).mean()
 
 
 @torch.inference_mode()
@@ -259,7 +298,9 @@ def pretrain(
             hidden, features = answer_hidden(model, inputs)
             loss = answer_loss(model, hidden, inputs["targets"])
             words = model.get_input_embeddings()(label_ids)  # (L, D)
-            loss = loss + options.patch_weight * patch_loss(features, words, inputs["points"])
+            points = inputs["points"]
+            loss = loss + options.what_weight * what_loss(features, words, points)
+            loss = loss + options.where_weight * where_loss(model, features, points, collator.x_ids, collator.y_ids)
             return (loss, {}) if return_outputs else loss
 
     def measure() -> dict[str, float]:

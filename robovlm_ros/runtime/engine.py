@@ -1,0 +1,90 @@
+"""The policy engine: an observation in, a chunk of actions with due times out. Free of ROS and of clocks."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from robovlm_ros.action import ActionChunk
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.observation import Observation
+from robovlm_ros.vlm.checkpoint import load_policy, resolve_device
+from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.processor import ActionTokenProcessor
+
+
+class PolicyEngine:
+    """One loaded policy. Not for several threads at once: inference has one thread of its own."""
+
+    def __init__(self, policy: ActionTokenPolicy, processor: ActionTokenProcessor) -> None:
+        self.policy = policy.eval()
+        self.processor = processor
+        self.stages_s: dict[str, float] = {}
+        """Seconds that each stage of the newest `infer` took: prepare, vision, decode, restore."""
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str = "cpu", threads: int = 1) -> PolicyEngine:
+        """Load a checkpoint folder; UserError if it cannot be.
+
+        ``threads`` is PyTorch's number of threads in this process: one is fastest for small models, for
+        threads that wait for each other spin.
+        """
+        if threads < 1:
+            raise UserError(f"threads must be at least 1, not {threads}")
+        place = resolve_device(device)
+        torch.set_num_threads(threads)
+        return cls(*load_policy(folder, str(place)))
+
+    @property
+    def contract(self) -> Contract:
+        """The contract that the policy was trained for."""
+        return self.processor.contract
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Cameras that the policy looks at."""
+        return self.processor.cameras
+
+    @property
+    def chunk_size(self) -> int:
+        """Actions of one chunk [steps]."""
+        return int(self.policy.config.chunk_size)
+
+    @torch.inference_mode()
+    def infer(self, observation: Observation, clock: Callable[[], float] = time.perf_counter) -> ActionChunk:
+        """The actions that this observation calls for, due from its stamp on.
+
+        A NaN that the model makes stays in the chunk; whoever sends commands must refuse it. ``clock`` [s] only
+        measures `stages_s`.
+        """
+        marks = [clock()]
+        inputs = self.processor.collate([self.processor(observation)])
+        inputs = {key: value.to(self.policy.device) for key, value in inputs.items()}
+        marks.append(clock())
+        text = {key: inputs.pop(key) for key in ("input_ids", "attention_mask")}
+        state = inputs.pop("state", None)
+        images = self.policy.image_embeddings(**inputs)
+        marks.append(clock())
+        decided = self.policy(**text, image_embeds=images, state=state).actions[0]  # (C, A)
+        marks.append(clock())
+        actions = self.processor.actions(decided, observation.state)
+        marks.append(clock())
+        names = ("prepare", "vision", "decode", "restore")
+        self.stages_s = {name: marks[i + 1] - marks[i] for i, name in enumerate(names)}
+        due = observation.stamp_ns + np.arange(len(actions), dtype=np.int64) * self.contract.step_ns
+        return ActionChunk(actions=actions, due_ns=due, instruction=observation.instruction)
+
+    def warm_up(self, count: int = 3) -> None:
+        """Run on blank observations, so that the first real one takes no longer than the next."""
+        images = {
+            name: np.zeros((self.contract.camera(name).height, self.contract.camera(name).width, 3), np.uint8)
+            for name in self.cameras
+        }
+        state = np.zeros(len(self.contract.state_names), np.float32)
+        for _ in range(count):
+            self.infer(Observation(stamp_ns=0, images=images, state=state, instruction=""))

@@ -1,0 +1,165 @@
+"""Rendered scenes with questions about them: what the tiny VLM is pre-trained on. No actions occur here."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import multiprocessing
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.grounding import Question, Scenes
+from robovlm_ros.sim.tasks import COLOURS
+from robovlm_ros.sim.world import Tabletop
+
+GRIPPER = "gripper"
+LABELS = (*COLOURS, GRIPPER)
+SHARD = 500
+"""Scenes that share one random generator; shards can be rendered beside each other."""
+
+WHERE = (
+    "where is the {} ?",
+    "point to the {} .",
+    "find the {} .",
+    "where do you see the {} ?",
+    "to reach the {} , where do you go ?",
+    "to move to the {} , where do you go ?",
+    "where to touch the {} ?",
+    "show me the {} .",
+)
+NOUNS = ("block", "cube")
+
+
+def where_phrase(label: str) -> str:
+    """The plain question for the place of a labelled thing."""
+    return WHERE[0].format(label if label == GRIPPER else f"{label} block")
+
+
+def ask(scenes: Scenes, index: int, rng: np.random.Generator, count: int = 3) -> list[Question]:
+    """Questions about one scene: mostly where each block is, now and then one that is answered in words."""
+    points = dict(zip(scenes.labels, scenes.points[index].tolist(), strict=True))
+    seen = [colour for colour in COLOURS if points[colour][0] == points[colour][0]]
+    order = rng.permutation(len(seen))
+    questions = []
+    for number in range(count):
+        colour = seen[order[number % len(seen)]]
+        draw = rng.random()
+        if draw < 0.85:
+            questions.append(_where(colour, points[colour], rng))
+        elif draw < 0.90 and points[GRIPPER][0] == points[GRIPPER][0]:
+            questions.append(Question(text=where_phrase(GRIPPER), point=_pair(points[GRIPPER])))
+        elif draw < 0.95:
+            questions.append(_exists(seen, rng))
+        else:
+            questions.append(_order(seen, points, rng))
+    return questions
+
+
+def _where(colour: str, point: Sequence[float], rng: np.random.Generator) -> Question:
+    noun = f"{colour} {NOUNS[rng.integers(len(NOUNS))]}"
+    return Question(text=WHERE[rng.integers(len(WHERE))].format(noun), point=_pair(point))
+
+
+def _exists(seen: Sequence[str], rng: np.random.Generator) -> Question:
+    colour = COLOURS[rng.integers(len(COLOURS))]
+    return Question(text=f"is there a {colour} block ?", answer=("yes" if colour in seen else "no",))
+
+
+def _order(seen: Sequence[str], points: dict[str, list[float]], rng: np.random.Generator) -> Question:
+    """Which of two blocks is further left in the image, or a yes/no question about it."""
+    one, other = (seen[index] for index in rng.permutation(len(seen))[:2])
+    left = points[one][0] < points[other][0]
+    if rng.random() < 0.5:
+        return Question(text=f"is the {one} block left of the {other} block ?", answer=("yes" if left else "no",))
+    leftmost = min(seen, key=lambda colour: points[colour][0])
+    return Question(text="what color is the block at the left ?", answer=(leftmost,))
+
+
+def _pair(point: Sequence[float]) -> tuple[float, float]:
+    return (float(point[0]), float(point[1]))
+
+
+def render_shard(contract: Contract, camera: str, seed: int, shard: int, count: int) -> Scenes:
+    """Scenes of one shard, the same for the same seed wherever they are rendered."""
+    rng = np.random.default_rng((seed, shard))
+    world = Tabletop(contract)
+    view = contract.camera(camera)
+    size = np.array([view.width, view.height])
+    images = np.empty((count, view.height, view.width, 3), dtype=np.uint8)
+    points = np.full((count, len(LABELS), 2), np.nan, dtype=np.float32)
+    for index in range(count):
+        world.randomise(rng)
+        images[index] = world.render(camera)
+        things = {block.colour: block.position for block in world.blocks}
+        things[GRIPPER] = world.tool_position
+        places = world.project(camera, np.array(list(things.values()))) / size  # (things, 2)
+        for label, place in zip(things, places, strict=True):
+            if np.all((place >= 0) & (place <= 1)):
+                points[index, LABELS.index(label)] = place
+    return Scenes(images=images, points=points, labels=LABELS)
+
+
+def render_scenes(
+    contract: Contract,
+    camera: str,
+    count: int,
+    seed: int,
+    *,
+    workers: int = 1,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Scenes:
+    """``count`` random scenes; read from ``cache`` when it holds exactly these, else rendered and kept there."""
+    key = _key(contract, camera, count, seed)
+    if cache is not None and cache.is_file() and (found := _read(cache, key)) is not None:
+        return found
+    sizes = [min(SHARD, count - start) for start in range(0, count, SHARD)]
+    shards: list[Scenes] = []
+    if workers > 1:
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+            jobs = [pool.submit(render_shard, contract, camera, seed, shard, size) for shard, size in enumerate(sizes)]
+            for job in jobs:
+                shards.append(job.result())
+                progress(sum(map(len, shards)), count)
+    else:
+        for shard, size in enumerate(sizes):
+            shards.append(render_shard(contract, camera, seed, shard, size))
+            progress(sum(map(len, shards)), count)
+    scenes = Scenes(
+        images=np.concatenate([shard.images for shard in shards]),
+        points=np.concatenate([shard.points for shard in shards]),
+        labels=LABELS,
+    )
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        partial = cache.with_name(f".{cache.name}.partial.npz")
+        np.savez(partial, images=scenes.images, points=scenes.points, key=np.array(key))
+        partial.replace(cache)
+    return scenes
+
+
+def _key(contract: Contract, camera: str, count: int, seed: int) -> str:
+    """Names what the scenes depend on: contract, camera, number, seed, and the simulator's own sources."""
+    sources = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".urdf") and path.name not in ("expert.py", "__init__.py"):
+            sources.update(path.read_bytes())
+    return json.dumps([contract.to_dict(), camera, count, seed, sources.hexdigest()], sort_keys=True)
+
+
+def _read(path: Path, key: str) -> Scenes | None:
+    """The cached scenes, or None when they are others."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if str(arrays["key"]) != key:
+                return None
+            return Scenes(images=arrays["images"], points=arrays["points"], labels=LABELS)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"the cache {path} cannot be read ({error}): remove it") from error

@@ -1,0 +1,286 @@
+"""Stage two: from recorded episodes to a policy. Plain behaviour cloning, no simulator truth.
+
+The action tokens start at zero; with the head they learn what they mean, while the switches say how much
+of the vision-language model may change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robovlm_ros.action import to_relative
+from robovlm_ros.errors import UserError
+from robovlm_ros.training.reporting import Report, quiet_trainer
+from robovlm_ros.training.switches import Switches, apply_switches, trainable
+from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
+from robovlm_ros.vlm.checkpoint import load_vlm, resolve_device
+from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.heads import head_options
+from robovlm_ros.vlm.normalisation import fit
+from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.processor import ActionTokenProcessor
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(Switches):
+    """How a policy is made from episodes."""
+
+    cameras: tuple[str, ...] = ()
+    """Cameras that the policy looks at; empty: the contract's first one."""
+    state: tuple[str, ...] | None = None
+    """State dimensions of the state token; empty: no state token; None: all of the contract."""
+    chunk_size: int = 8
+    """Actions of one chunk [steps of the contract's rate]."""
+    latent_num: int = 1
+    """Action tokens."""
+    prompt: str = "{images}{instruction}"
+    """Prompt template with {images} and {instruction}."""
+    head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
+    """Policy head: its type, in YAML with options beside it."""
+    state_normalisation: str = "quantile"
+    """quantile, min_max, mean_std or identity."""
+    action_normalisation: str = "quantile"
+    """quantile, min_max, mean_std or identity."""
+    steps: int = 2000
+    """Optimiser steps."""
+    batch_size: int = 64
+    """Observations per step."""
+    learning_rate: float = 1e-3
+    """Largest learning rate of AdamW for the backbone; cosine decay."""
+    new_rate: float = 2.0
+    """Learning rate of action tokens, state token and head, as a multiple of learning_rate."""
+    warmup_steps: int = 100
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.01
+    """Weight decay of AdamW; none on vectors."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    validation_share: float = 0.05
+    """Share of the episodes that is kept aside to measure the error."""
+    cache_features: bool = True
+    """Compute image features once, where the vision tower is not trained."""
+    seed: int = 0
+    """Seed of the new weights, the split and the order."""
+    threads: int = 1
+    """Torch threads; small models are fastest on one."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "chunk_size", "latent_num", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.validation_share < 1:
+            raise UserError(f"validation_share must be at least 0 and less than 1, not {self.validation_share}")
+        head_options(self.head)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a fine-tuning gave."""
+
+    policy: ActionTokenPolicy
+    processor: ActionTokenProcessor
+    figures: dict[str, Any]
+    """What was measured, for the model card."""
+
+
+def finetune(options: FinetuneOptions, directory: Path, base: str, report: Report) -> Trained:
+    """Read the episodes in ``directory`` and train a policy on the vision-language model ``base``."""
+    torch.set_num_threads(options.threads)
+    device = resolve_device(options.device)
+    vlm, backbone_processor = load_vlm(base)
+    vlm.to(device)
+    episodes = open_episodes(directory)
+    config = configure(options, vlm.config, episodes[0].contract)
+    processor = ActionTokenProcessor(config, backbone_processor)
+    policy = ActionTokenPolicy.from_vlm(vlm, config)
+    apply_switches(policy, options)
+
+    def progress(done: int, total: int) -> None:
+        if done % max(1, total // 10) == 0:
+            print(f"{report.name}: read {done}/{total} episodes", flush=True)
+
+    start = time.monotonic()
+    encode = feature_encoder(policy, options, device)
+    recordings = read_recordings(episodes, processor, options.chunk_size, encode, progress)
+    reading = time.monotonic() - start
+    trained = train(options, policy, processor, recordings, report)
+    trained.figures.update(read_seconds=round(reading, 1), base=Path(base).name)
+    return trained
+
+
+def configure(options: FinetuneOptions, vlm_config: Any, contract: Any) -> ActionTokenConfig:
+    """The policy's configuration, checked against the contract; statistics come later."""
+    config = ActionTokenConfig(
+        vlm_config=vlm_config,
+        contract=contract.to_dict(),
+        cameras=list(options.cameras) or [contract.cameras[0].name],
+        state=list(contract.state_names if options.state is None else options.state),
+        latent_num=options.latent_num,
+        chunk_size=options.chunk_size,
+        prompt=options.prompt,
+        head=head_options(options.head),
+    )
+    config.check()
+    return config
+
+
+def feature_encoder(
+    policy: ActionTokenPolicy, options: FinetuneOptions, device: torch.device
+) -> Callable[[Images], Images] | None:
+    """What turns an episode's images into features once and for all, where features do not change in training."""
+    if options.train_vision or not options.cache_features:
+        return None
+
+    @torch.inference_mode()
+    def encode(images: Images) -> Images:
+        policy.eval().to(device)
+        parts = []
+        for start in range(0, len(images["pixel_values"]), options.batch_size):
+            batch = {key: value[start : start + options.batch_size].to(device) for key, value in images.items()}
+            parts.append(policy.image_embeddings(**batch).cpu())
+        return {"image_embeds": torch.cat(parts).clone()}  # (T, N, D); leaves inference mode as plain data
+
+    return encode
+
+
+def set_statistics(
+    options: FinetuneOptions, processor: ActionTokenProcessor, recordings: Sequence[Recording]
+) -> ActionTokenProcessor:
+    """A processor with the statistics of these recordings' states and (relative) actions."""
+    config, contract = processor.config, processor.contract
+    states = np.concatenate([recording.states for recording in recordings])[:, processor.state_index]
+    relative = []
+    for recording in recordings:
+        state = np.broadcast_to(recording.states[:, None], (*recording.actions.shape[:2], recording.states.shape[1]))
+        relative.append(to_relative(contract, recording.actions, state)[recording.valid])  # (valid steps, A)
+    if len(processor.state_index):
+        config.state_statistics = fit(options.state_normalisation, states).to_dict()
+    actions = fit(options.action_normalisation, np.concatenate(relative), contract.binary)
+    config.action_statistics = actions.to_dict()
+    return ActionTokenProcessor(config, processor.backbone)
+
+
+def train(
+    options: FinetuneOptions,
+    policy: ActionTokenPolicy,
+    processor: ActionTokenProcessor,
+    recordings: Sequence[Recording],
+    report: Report,
+) -> Trained:
+    """Train the policy in place on recordings; the statistics are those of the training share."""
+    from transformers import Trainer
+
+    training, validation = split(recordings, options.validation_share, options.seed)
+    processor = set_statistics(options, processor, training)
+    _initialise(policy, options.seed)
+    dataset = WindowDataset(training, processor)
+    held_out = WindowDataset(validation, processor)
+
+    class PolicyTrainer(Trainer):  # type: ignore[misc]
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            items = inputs.pop("item")
+            output = model(**inputs)
+            if not bool(torch.isfinite(output.loss)):
+                names = ", ".join(dataset.name(int(item)) for item in items[:4])
+                raise UserError(
+                    f"the loss is {output.loss.item()} at step {self.state.global_step} for {names}, ...: "
+                    "look at these observations or lower learning_rate"
+                )
+            return (output.loss, output) if return_outputs else output.loss
+
+    def measure() -> dict[str, float]:
+        return {"validation_error": validation_error(policy, held_out, limit=512)} if validation else {}
+
+    start = time.monotonic()
+    trainer = quiet_trainer(
+        PolicyTrainer,
+        model=policy,
+        dataset=dataset,
+        collator=processor.collate,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        warmup_steps=options.warmup_steps,
+        weight_decay=options.weight_decay,
+        clip=options.clip,
+        seed=options.seed,
+        report=report,
+        measure=measure,
+        optimizer=build_optimizer(policy, options),
+        device=options.device,
+    )
+    trainer.train()
+    policy.eval()
+    figures = {
+        "episodes": len(training),
+        "validation_episodes": len(validation),
+        "observations": len(dataset),
+        "steps": options.steps,
+        "train_seconds": round(time.monotonic() - start, 1),
+        "train_loss": report.last("loss"),
+        "validation_error": validation_error(policy, held_out) if validation else None,
+        "trainable": [dataclasses.asdict(row) for row in trainable(policy)],
+        "options": dataclasses.asdict(options),
+    }
+    return Trained(policy=policy, processor=processor, figures=figures)
+
+
+def _initialise(policy: ActionTokenPolicy, seed: int) -> None:
+    """New weights that depend on the seed alone, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in (policy.head, policy.state_token):
+            for part in module.modules() if module is not None else ():
+                reset = getattr(part, "reset_parameters", None)
+                if callable(reset):
+                    reset()
+        torch.nn.init.zeros_(policy.action_token)
+
+
+def build_optimizer(policy: ActionTokenPolicy, options: FinetuneOptions) -> torch.optim.AdamW:
+    """AdamW with a rate of its own for what is new, and no weight decay on vectors."""
+    new = {id(parameter) for parameter in policy.new_parameters}
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in policy.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and name != "action_token"
+            groups.setdefault((id(parameter) in new, decays), []).append(parameter)
+    rates = {True: options.learning_rate * options.new_rate, False: options.learning_rate}
+    return torch.optim.AdamW(
+        [
+            {"params": members, "lr": rates[is_new], "weight_decay": options.weight_decay if decays else 0.0}
+            for (is_new, decays), members in groups.items()
+        ],
+        lr=options.learning_rate,
+    )
+
+
+@torch.inference_mode()
+def validation_error(policy: ActionTokenPolicy, dataset: WindowDataset, limit: int | None = None) -> float:
+    """Mean absolute error of continuous actions over valid steps, in the contract's units, on evenly spread items."""
+    training = policy.training
+    policy.eval()
+    processor = dataset.processor
+    continuous = ~processor.contract.binary
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(limit or len(dataset), len(dataset))).round().astype(int))
+    total, count = 0.0, 0.0
+    for start in range(0, len(chosen), 64):
+        batch = processor.collate([dataset[int(item)] for item in chosen[start : start + 64]])
+        batch = {key: value.to(policy.device) for key, value in batch.items() if key != "item"}
+        targets, valid = batch.pop("actions"), batch.pop("valid")
+        error = (policy(**batch).actions - targets).abs()[..., torch.from_numpy(continuous)]  # (B, C, continuous)
+        scale = torch.as_tensor(processor.action_normaliser.scale[continuous], dtype=error.dtype, device=error.device)
+        total += float((error * scale * valid[..., None]).sum())
+        count += float(valid.sum()) * int(continuous.sum())
+    policy.train(training)
+    return total / max(count, 1.0)

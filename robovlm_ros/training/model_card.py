@@ -1,0 +1,46 @@
+"""The model card of a policy, written from measured values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robovlm_ros.vlm.processor import ActionTokenProcessor
+
+
+def policy_card(processor: ActionTokenProcessor, figures: dict[str, Any]) -> str:
+    """Markdown with the hub's front matter."""
+    config, contract, options = processor.config, processor.contract, figures["options"]
+    rows = "\n".join(f"| {row['part']} | {row['parameters']:,} | {row['trained']:,} |" for row in figures["trainable"])
+    units = ", ".join(
+        f"{dim.name} [{dim.unit}{', binary' if dim.kind == 'binary' else ''}]"
+        + (f" relative to {dim.reference}" if dim.reference else "")
+        for dim in contract.action_dims
+    )
+    error = figures["validation_error"]
+    measured = "not measured: no episode was kept aside" if error is None else f"{error:.4f} in the actions' own units"
+    return f"""---
+library_name: transformers
+license: apache-2.0
+pipeline_tag: robotics
+---
+# Action-token policy for `{contract.name}`
+
+- **Made by** `finetune` from the vision-language model `{figures["base"]}`: {figures["steps"]} steps of
+  {options["batch_size"]} observations in {figures["train_seconds"]:.0f} s, seed {options["seed"]}.
+- **From what**: {figures["episodes"]} recorded episodes ({figures["observations"]} observations): images, state,
+  instruction and the commands that were sent. This stage uses no other truth.
+- **Sees**: cameras {", ".join(processor.cameras)}; state {", ".join(config.state or ()) or "none"}; the instruction.
+- **Decides**: {config.chunk_size} steps of {contract.step_ns / 1e9:g} s at once: {units}.
+- **Error on {figures["validation_episodes"]} episodes it never saw**: {measured} (mean absolute, continuous actions).
+  A small error does not promise success: run `evaluate`.
+
+What learned, with `freeze_backbone` {options["freeze_backbone"]}, `train_decoder_layers`
+{options["train_decoder_layers"]}, `train_vision` {options["train_vision"]}, `train_text_embedding`
+{options["train_text_embedding"]}:
+
+| part | parameters | trained |
+|---|---|---|
+{rows}
+
+The folder is complete: weights, configuration, contract, processor and normalisation statistics.
+"""

@@ -1,0 +1,156 @@
+"""Recorded episodes as training windows: one observation and the chunk of actions that followed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from robovlm_ros.bags.reader import Episode, list_episodes, observations, read_episode
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.observation import Observation
+from robovlm_ros.vlm.processor import ActionTokenProcessor
+
+Images = dict[str, torch.Tensor]
+Encoder = Callable[[Images], Images]
+
+
+@dataclass(kw_only=True)
+class Recording:
+    """One episode as arrays."""
+
+    name: str
+    """Folder of the episode."""
+    instructions: list[str]
+    """(T,) instruction at each observation."""
+    shapes: list[tuple[int, ...]]
+    """Shape of each camera's image."""
+    states: NDArray[np.float32]
+    """(T, state_dim) in the contract's units."""
+    actions: NDArray[np.float64]
+    """(T, C, A) absolute commands in force at stamp + i x step."""
+    valid: NDArray[np.bool_]
+    """(T, C) False behind the end of the episode."""
+    images: Images
+    """The image processor's tensors (T, ...), or the features that were computed from them."""
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+Observed = tuple[Observation, NDArray[np.float64], NDArray[np.bool_]]
+
+
+def record(
+    name: str, steps: Iterable[Observed], processor: ActionTokenProcessor, encode: Encoder | None
+) -> Recording | None:
+    """Arrays of (observation, actions (C, A), valid (C,)); None if nothing in them is of use.
+
+    ``encode`` turns a batch of image tensors into what shall be kept of them.
+    """
+    kept = [step for step in steps if step[2].any()]
+    if not kept:
+        return None
+    images = [[seen.images[camera] for camera in processor.cameras] for seen, _, _ in kept]
+    tensors = [processor.images(item) for item in images]
+    stacked = {key: torch.stack([item[key] for item in tensors]) for key in tensors[0]}  # (T, ...)
+    return Recording(
+        name=name,
+        instructions=[seen.instruction for seen, _, _ in kept],
+        shapes=[image.shape for image in images[0]],
+        states=np.stack([seen.state for seen, _, _ in kept]),
+        actions=np.stack([actions for _, actions, _ in kept]),
+        valid=np.stack([valid for _, _, valid in kept]),
+        images=encode(stacked) if encode else stacked,
+    )
+
+
+def open_episodes(directory: Path) -> list[Episode]:
+    """The episodes of a folder that are no failures; UserError if there are none or they do not fit each other."""
+    episodes = [read_episode(path) for path in list_episodes(directory)]
+    if not episodes:
+        raise UserError(f"there are no episodes in {directory}")
+    useful = [episode for episode in episodes if episode.outcome != "failure"]
+    if not useful:
+        raise UserError(f"all {len(episodes)} episodes in {directory} are marked as failures")
+    first = useful[0]
+    for episode in useful:
+        if _interface(episode.contract) != _interface(first.contract):
+            raise UserError(
+                f"episodes {first.name} and {episode.name} in {directory} were recorded with contracts that differ in "
+                "cameras, state, actions or rate: train on one kind at a time"
+            )
+    return useful
+
+
+def _interface(contract: Contract) -> tuple[Any, ...]:
+    """What must agree between recordings that one policy learns from."""
+    cameras = [(camera.name, camera.width, camera.height) for camera in contract.cameras]
+    return cameras, contract.state_names, contract.action_dims, contract.step_ns
+
+
+def read_recordings(
+    episodes: Sequence[Episode],
+    processor: ActionTokenProcessor,
+    chunk_size: int,
+    encode: Encoder | None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Recording]:
+    """All episodes as arrays, through the same alignment and the same processor as the running policy."""
+    recordings = []
+    for done, episode in enumerate(episodes, start=1):
+        steps = (
+            (step.observation, step.actions, step.valid)
+            for step in observations(episode, processor.cameras, chunk_size)
+        )
+        recording = record(episode.name, steps, processor, encode)
+        if recording is not None:
+            recordings.append(recording)
+        progress(done, len(episodes))
+    if not recordings:
+        raise UserError("the episodes hold no observation with a command: were cameras, state and commands recorded?")
+    return recordings
+
+
+def split(recordings: Sequence[Recording], share: float, seed: int) -> tuple[list[Recording], list[Recording]]:
+    """(training, validation) by whole episodes; at least one episode stays on each side if there are two."""
+    order = np.random.default_rng(seed).permutation(len(recordings))
+    held = min(max(round(share * len(recordings)), 1 if share > 0 else 0), len(recordings) - 1)
+    return [recordings[i] for i in order[held:]], [recordings[i] for i in order[:held]]
+
+
+class WindowDataset(Dataset[dict[str, Any]]):
+    """Item: model input, normalised target chunk and its mask, for one observation of one episode."""
+
+    def __init__(self, recordings: Sequence[Recording], processor: ActionTokenProcessor) -> None:
+        self.recordings = list(recordings)
+        self.processor = processor
+        self.index = [(e, t) for e, recording in enumerate(self.recordings) for t in range(len(recording))]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        episode, t = self.index[item]
+        recording = self.recordings[episode]
+        state = recording.states[t]
+        inputs = self.processor.prompt(recording.instructions[t], recording.shapes)
+        inputs.update({key: value[t] for key, value in recording.images.items()})
+        if len(self.processor.state_index):
+            inputs["state"] = self.processor.state(state)
+        inputs["actions"] = self.processor.targets(recording.actions[t], state)
+        inputs["valid"] = torch.from_numpy(recording.valid[t].astype(np.float32))
+        inputs["item"] = torch.tensor(item)
+        return inputs
+
+    def name(self, item: int) -> str:
+        """Where an item comes from, for messages."""
+        episode, t = self.index[item]
+        return f"{self.recordings[episode].name}[{t}]"

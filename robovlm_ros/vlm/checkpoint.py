@@ -1,0 +1,119 @@
+"""Checkpoint folders: complete, safetensors only, and refused in one line when they are not."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from robovlm_ros.errors import UserError
+from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.processor import ActionTokenProcessor
+
+CONTRACT = "contract.yaml"
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
+
+
+def save_policy(folder: str | os.PathLike[str], policy: ActionTokenPolicy, processor: ActionTokenProcessor) -> None:
+    """Write everything that is needed to act: weights, configuration, processor, contract, statistics."""
+    path = Path(folder)
+    policy.save_pretrained(path)
+    processor.backbone.save_pretrained(path)
+    text = yaml.safe_dump(processor.contract.to_dict(), sort_keys=False, allow_unicode=True)
+    (path / CONTRACT).write_text(text, encoding="utf-8")
+
+
+def load_policy(
+    folder: str | os.PathLike[str], device: str = "cpu", dtype: str = "auto"
+) -> tuple[ActionTokenPolicy, ActionTokenProcessor]:
+    """The policy, ready to act, and its processor; UserError for a missing, damaged or foreign folder."""
+    path = _checked(folder, ActionTokenConfig.model_type)
+    if not (path / CONTRACT).is_file():
+        raise UserError(f"checkpoint {path} is incomplete: {CONTRACT} is missing")
+    try:
+        policy, loading = ActionTokenPolicy.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True,
+            dtype=dtype,
+        )  # fmt: skip
+        processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except UserError:
+        raise
+    except _BROKEN as error:
+        raise UserError(f"checkpoint {path} cannot be loaded: {_one_line(error)}") from error
+    wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in loading.get(kind, ())]
+    if wrong:
+        raise UserError(f"checkpoint {path} does not fit its configuration: {wrong[0]} ({len(wrong)} such weights)")
+    return policy.to(device).eval(), ActionTokenProcessor(policy.config, processor)
+
+
+def load_vlm(name_or_path: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any]:
+    """A vision-language model and its processor, from a local folder or by a hub name."""
+    local = Path(name_or_path).exists() or os.path.isabs(name_or_path) or str(name_or_path).startswith(".")
+    if local:
+        path = _checked(name_or_path, None)
+        if json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"] == ActionTokenConfig.model_type:
+            raise UserError(f"{path} is a policy, not a vision-language model: name what `pretrain` or a hub gave")
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            name_or_path, local_files_only=local, trust_remote_code=False, dtype=dtype, use_safetensors=True
+        )
+        processor = AutoProcessor.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
+    except _BROKEN as error:
+        raise UserError(f"vision-language model {name_or_path} cannot be loaded: {_one_line(error)}") from error
+    return model, processor
+
+
+def _checked(folder: str | os.PathLike[str], model_type: str | None) -> Path:
+    """The folder, after its files were found whole; transformers' own errors are long and late."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise UserError(f"there is no checkpoint folder {path}")
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        found = config["model_type"]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is no checkpoint folder: config.json is missing") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {path} is damaged: config.json cannot be read ({_one_line(error)})") from error
+    if model_type is not None and found != model_type:
+        raise UserError(f"checkpoint {path} is a '{found}', not a policy ('{model_type}'): make one with finetune")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise UserError(f"checkpoint {path} is incomplete: it has no .safetensors file")
+    for file in weights:
+        _check_whole(file)
+    return path
+
+
+def _check_whole(file: Path) -> None:
+    """UserError unless the file's header agrees with its length."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            opened.keys()
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"checkpoint {file.parent} is damaged: {file.name} is no whole safetensors file") from error
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, ... as a device; UserError when it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device '{name}' is not one of: auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device '{name}' is asked for, but there is no CUDA device: use cpu")
+    return device

@@ -1,0 +1,70 @@
+"""Configuration of an action-token policy: the backbone's own, the contract, the head, the statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+
+FORMAT = 1
+"""Version of the checkpoint folder; raised when an older program could not act on a newer folder."""
+
+
+class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Everything but weights that is needed to act."""
+
+    model_type = "robovlm_action_token"
+    sub_configs_defaults = {"vlm_config": SubConfigSpec(config_class=AutoConfig, model_type="idefics3")}  # noqa: RUF012
+
+    vlm_config: dict[str, Any] | PreTrainedConfig | None = None
+    """The backbone's configuration."""
+    contract: dict[str, Any] | None = None
+    """The contract as plain values; see `robovlm_ros.contract`."""
+    cameras: list[str] | None = None
+    """Cameras that the policy looks at, in the order of its image placeholders."""
+    state: list[str] | None = None
+    """State dimensions that make up the state token; empty: no state token."""
+    latent_num: int = 1
+    """Action tokens, one learned vector each."""
+    chunk_size: int = 8
+    """Actions of one chunk [steps]."""
+    prompt: str = "{images}{instruction}"
+    """Prompt template; {images} becomes the image placeholders of all cameras."""
+    head: dict[str, Any] | None = None
+    """Policy head: ``type`` and the options of that type."""
+    state_statistics: dict[str, Any] | None = None
+    """`Normaliser` of the chosen state dimensions."""
+    action_statistics: dict[str, Any] | None = None
+    """`Normaliser` of the actions (relative ones where the contract has a reference)."""
+    format: int = FORMAT
+    """Version of the checkpoint folder."""
+
+    def check(self) -> Contract:
+        """The contract, after everything was checked against it; UserError says what does not fit."""
+        if self.contract is None or self.vlm_config is None:
+            raise UserError("the policy's configuration lacks its contract or its backbone")
+        if self.format > FORMAT:
+            raise UserError(f"the checkpoint has format {self.format}, this program knows up to {FORMAT}: update it")
+        contract = Contract.from_dict(self.contract, "the checkpoint's contract")
+        if not self.cameras:
+            raise UserError("a policy needs at least one camera")
+        for camera in self.cameras:
+            contract.camera(camera)
+        for name in self.state or []:
+            if name not in contract.state_names:
+                raise UserError(
+                    f"contract '{contract.name}' has no state '{name}' (state: {', '.join(contract.state_names)})"
+                )
+        for name in ("latent_num", "chunk_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if "{instruction}" not in self.prompt or "{images}" not in self.prompt:
+            raise UserError(f"prompt '{self.prompt}' must hold {{images}} and {{instruction}}")
+        return contract
+
+
+AutoConfig.register(ActionTokenConfig.model_type, ActionTokenConfig, exist_ok=True)

@@ -1,0 +1,53 @@
+"""What a policy head is: from action latents to a chunk of actions, with its own loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    """What every head is told: the sizes that the contract and the backbone dictate."""
+
+    hidden_size: int
+    """Width of an action latent."""
+    latent_num: int
+    """Action latents per observation."""
+    chunk_size: int
+    """Actions of a chunk [steps]."""
+    binary: tuple[bool, ...]
+    """(action_dim,) True where the action is binary."""
+
+
+class PolicyHead(nn.Module):
+    """Action latents (B, latent_num, hidden_size) to action chunks (B, chunk_size, action_dim).
+
+    A head is one file that registers itself in `robovlm_ros.vlm.heads.HEADS` under its name, with a
+    dataclass of its options.
+    """
+
+    binary: torch.Tensor
+
+    def __init__(self, shape: HeadShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.register_buffer("binary", torch.tensor(shape.binary, dtype=torch.bool), persistent=False)
+
+    def loss(self, latents: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """Scalar training loss against normalised actions (B, C, A), 0/1 where binary; valid (B, C)."""
+        raise NotImplementedError
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, C, A) normalised actions; where binary, the probability of 1."""
+        raise NotImplementedError
+
+
+def options_of(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Options with all defaults filled in, as plain values for the configuration file."""
+    plain = dataclasses.asdict(cls(**values))
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}

@@ -1,0 +1,155 @@
+"""The action-token policy: a vision-language model with learned tokens that come to mean "what to do now"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from robovlm_ros.vlm.backbone import Backbone, backbone_of
+from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.heads import build_head
+from robovlm_ros.vlm.heads.base import HeadShape
+from robovlm_ros.vlm.sequence import gather, insert_behind, position_ids
+
+
+@dataclass
+class ActionTokenOutput(ModelOutput):  # type: ignore[misc]
+    """What a forward gives."""
+
+    loss: torch.Tensor | None = None
+    """Scalar, when targets were given."""
+    actions: torch.Tensor | None = None
+    """(B, chunk_size, action_dim) normalised actions, probabilities where binary; when no targets were given."""
+    latents: torch.Tensor | None = None
+    """(B, latent_num, D) action latents."""
+
+
+class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
+    """[images] [instruction] [state token] [action tokens] → action latents → head → chunk.
+
+    The action tokens are parameters, zeros at first; everything that they come to mean is learned. Values
+    are normalised throughout: `ActionTokenProcessor` knows the units.
+    """
+
+    config_class = ActionTokenConfig
+    base_model_prefix = "vlm"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: ActionTokenConfig) -> None:
+        super().__init__(config)
+        contract = config.check()
+        self.vlm = AutoModelForImageTextToText.from_config(config.vlm_config)
+        hidden = self.backbone.hidden_size
+        self.action_token = nn.Parameter(torch.zeros(config.latent_num, hidden))
+        self.state_token = nn.Linear(len(config.state), hidden) if config.state else None
+        self.head = build_head(
+            HeadShape(
+                hidden_size=hidden,
+                latent_num=config.latent_num,
+                chunk_size=config.chunk_size,
+                binary=tuple(contract.binary.tolist()),
+            ),
+            config.head or {},
+        )
+        self.post_init()
+
+    @classmethod
+    def from_vlm(cls, vlm: Any, config: ActionTokenConfig) -> ActionTokenPolicy:
+        """A new policy on top of a pre-trained vision-language model; only what is new is random (or zero)."""
+        policy = cls(config)
+        policy.vlm = vlm
+        return policy
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """New parts only: the backbone initialises its own modules, and PyTorch the linear layers of the head."""
+        if module is self:
+            nn.init.zeros_(self.action_token)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The adapter over the vision-language model."""
+        return backbone_of(self.vlm)
+
+    @property
+    def new_parameters(self) -> list[nn.Parameter]:
+        """What the policy adds to the backbone: action token(s), state token and head; always trained."""
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("vlm.")]
+
+    def image_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
+        """(B, N, D) features of all cameras' images (B, cameras, 3, H, W), as the text tower takes them."""
+        return self.backbone.image_embeddings(pixel_values, **images)
+
+    def latents(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        image_embeds: torch.Tensor,
+        state: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, latent_num, D) last hidden states at the action tokens.
+
+        Args:
+            input_ids: (B, L) prompt with image placeholders.
+            attention_mask: (B, L) 1 for real tokens.
+            image_embeds: (B, N, D) from `image_embeddings`.
+            state: (B, S) normalised state, when the policy has a state token.
+        """
+        backbone = self.backbone
+        embeddings = backbone.embed(input_ids, image_embeds)  # (B, L, D)
+        extra = self.action_token.expand(input_ids.shape[0], -1, -1)  # (B, latent_num, D)
+        if self.state_token is not None:
+            if state is None:
+                raise ValueError("this policy has a state token: give it the state")
+            extra = torch.cat(
+                [self.state_token(state)[:, None].to(extra.dtype), extra], dim=1
+            )  # (B, 1 + latent_num, D)
+        embeddings, mask, positions = insert_behind(embeddings, attention_mask, extra)  # (B, L + K, D)
+        hidden = backbone.decode(embeddings, mask, position_ids(mask))  # (B, L + K, D)
+        return gather(hidden, positions[:, -self.config.latent_num :])  # (B, latent_num, D)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        pixel_values: torch.Tensor | None = None,
+        image_embeds: torch.Tensor | None = None,
+        state: torch.Tensor | None = None,
+        actions: torch.Tensor | None = None,
+        valid: torch.Tensor | None = None,
+        **images: torch.Tensor,
+    ) -> ActionTokenOutput:
+        """Loss when targets are given, else actions; all normalised.
+
+        Args:
+            input_ids, attention_mask: (B, L) the prompt.
+            pixel_values: (B, cameras, 3, H, W) images, or
+            image_embeds: (B, N, D) their features, computed before.
+            state: (B, S) normalised state.
+            actions: (B, C, A) targets, 0 or 1 where binary.
+            valid: (B, C) 1 for target steps that count; all of them by default.
+            images: further image tensors of the backbone's own processor.
+        """
+        if (pixel_values is None) == (image_embeds is None):
+            raise ValueError("give either pixel_values or image_embeds")
+        if image_embeds is None:
+            assert pixel_values is not None
+            image_embeds = self.image_embeddings(pixel_values, **images)
+        latents = self.latents(input_ids, attention_mask, image_embeds, state)
+        if actions is None:
+            return ActionTokenOutput(actions=self.head(latents), latents=latents)
+        if valid is None:
+            valid = torch.ones(actions.shape[:2], device=actions.device)
+        return ActionTokenOutput(loss=self.head.loss(latents, actions, valid), latents=latents)
+
+
+AutoModel.register(ActionTokenConfig, ActionTokenPolicy, exist_ok=True)

@@ -1,0 +1,125 @@
+"""Observation → model input, and model output → actions: one way for training and for serving.
+
+Images and text go through the backbone's own processor, which lies in the checkpoint folder; state and
+actions through the statistics in its configuration.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robovlm_ros.action import to_absolute, to_relative
+from robovlm_ros.errors import UserError
+from robovlm_ros.observation import Observation
+from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.normalisation import Normaliser
+
+_CACHED_PROMPTS = 256
+
+
+class ActionTokenProcessor:
+    """What a policy sees of an observation, and what its numbers mean. Deterministic, byte for byte."""
+
+    def __init__(self, config: ActionTokenConfig, backbone: Any) -> None:
+        """``backbone`` is the vision-language model's own processor (an `AutoProcessor`)."""
+        self.config = config
+        self.backbone = backbone
+        self.contract = config.check()
+        self.cameras: tuple[str, ...] = tuple(config.cameras or ())
+        names = self.contract.state_names
+        self.state_index = np.array([names.index(name) for name in config.state or ()], dtype=np.int64)
+        self.state_normaliser = _normaliser(config.state_statistics, len(self.state_index), "state")
+        self.action_normaliser = _normaliser(config.action_statistics, len(self.contract.action_dims), "action")
+        self._prompts: OrderedDict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+
+    def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
+        """Model input for one observation, without a batch dimension.
+
+        Returns input_ids (L,), attention_mask (L,), state (S,) float32 if the policy has a state token, and the
+        image processor's tensors, pixel_values (cameras, 3, H, W) float32 among them.
+        """
+        images = [self._image(observation, camera) for camera in self.cameras]
+        inputs = self.prompt(observation.instruction, [image.shape for image in images])
+        inputs.update(self.images(images))
+        if len(self.state_index):
+            inputs["state"] = self.state(observation.state)
+        return inputs
+
+    def prompt(self, instruction: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, torch.Tensor]:
+        """input_ids and attention_mask (L,) for an instruction and images of these (height, width, 3) shapes.
+
+        Kept from one call to the next, for the instruction seldom changes.
+        """
+        key = (instruction, *shapes)
+        if key not in self._prompts:
+            placeholders = self.backbone.image_token * len(shapes)
+            # no placeholder of the template or the processor may come in by way of the instruction
+            words = instruction.replace(self.backbone.image_token, " ")
+            text = self.config.prompt.replace("{images}", placeholders).replace("{instruction}", words)
+            blank = [np.zeros(shape, np.uint8) for shape in shapes]
+            encoded = self.backbone(text=[text], images=[blank], return_tensors="pt")
+            self._prompts[key] = (encoded["input_ids"][0], encoded["attention_mask"][0])
+            if len(self._prompts) > _CACHED_PROMPTS:
+                self._prompts.popitem(last=False)
+        input_ids, attention_mask = self._prompts[key]
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
+
+    def images(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+        """The image processor's tensors for the images (height, width, 3) of all cameras, in their order."""
+        encoded = self.backbone.image_processor([list(images)], return_tensors="pt")
+        return {
+            key: value[0]
+            for key, value in encoded.items()
+            # a mask that masks nothing is the default of every family and costs time
+            if isinstance(value, torch.Tensor) and not (key == "pixel_attention_mask" and bool(value.all()))
+        }
+
+    def state(self, state: NDArray[np.floating]) -> torch.Tensor:
+        """(S,) normalised state token input of the contract's state vector."""
+        chosen = self.state_normaliser.normalise(np.asarray(state, np.float64)[..., self.state_index])
+        return torch.from_numpy(chosen.astype(np.float32))
+
+    def targets(self, actions: NDArray[np.floating], state: NDArray[np.floating]) -> torch.Tensor:
+        """(C, A) what the model is to decide, for absolute actions (C, A) and the state (state_dim,) they follow."""
+        relative = to_relative(self.contract, actions, np.broadcast_to(state, (len(actions), len(state))))
+        return torch.from_numpy(self.action_normaliser.normalise(relative).astype(np.float32))
+
+    def actions(self, decided: torch.Tensor, state: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(C, A) absolute actions in the contract's units, 0 or 1 where binary; inverse of `targets`."""
+        values = self.action_normaliser.restore(decided.detach().to("cpu", torch.float64).numpy())
+        binary = self.contract.binary
+        with np.errstate(invalid="ignore"):
+            values[..., binary] = np.where(np.isnan(values[..., binary]), np.nan, values[..., binary] > 0.5)
+        return to_absolute(self.contract, values, np.broadcast_to(state, (len(values), len(state))))
+
+    def collate(self, items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """A batch of inputs; prompts are padded on the right, which changes nothing for a policy."""
+        length = max(len(item["input_ids"]) for item in items)
+        batch: dict[str, torch.Tensor] = {}
+        for key in items[0]:
+            values = [item[key] for item in items]
+            if key in ("input_ids", "attention_mask"):
+                fill = self.backbone.tokenizer.pad_token_id if key == "input_ids" else 0
+                values = [torch.nn.functional.pad(value, (0, length - len(value)), value=fill) for value in values]
+            batch[key] = torch.stack(values)
+        return batch
+
+    def _image(self, observation: Observation, camera: str) -> NDArray[np.uint8]:
+        if camera not in observation.images:
+            raise UserError(f"the observation lacks camera '{camera}' (it has: {', '.join(observation.images)})")
+        return observation.images[camera]
+
+
+def _normaliser(statistics: dict[str, Any] | None, dims: int, what: str) -> Normaliser:
+    if statistics is None:
+        return Normaliser.identity(dims)
+    normaliser = Normaliser.from_dict(statistics)
+    if len(normaliser.scale) != dims:
+        raise UserError(f"the {what} statistics have {len(normaliser.scale)} dimensions, the {what} has {dims}")
+    return normaliser
