@@ -169,11 +169,10 @@ def _print_arguments(description: LaunchDescription) -> None:
 
 
 def _run(path: str, given: dict[str, str], argv: list[str], *, noninteractive: bool, debug: bool) -> int:
+    from launch import LaunchDescription, LaunchService
     from launch.actions import IncludeLaunchDescription
     from launch.launch_description_sources import AnyLaunchDescriptionSource
     from launch.logging import get_logger
-
-    from launch import LaunchDescription, LaunchService
 
     source = AnyLaunchDescriptionSource(path)
     service = LaunchService(argv=argv, noninteractive=noninteractive, debug=debug)

@@ -75,6 +75,21 @@ class _Protocol(asyncio.SubprocessProtocol):
             self.exited.set_result(None)
 
 
+def _has_running_member(group: int) -> bool:
+    """Whether a process group has a member that is not a zombie; True where /proc does not tell."""
+    if not os.path.isdir("/proc/self"):
+        return True
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):  # it has ended in the meantime
+                with open(f"/proc/{entry}/stat", "rb") as file:
+                    # pid (name) state ppid pgrp ...; the name may hold anything, brackets too
+                    state, _, pgrp = file.read().rpartition(b")")[2].split()[:3]
+                if int(pgrp) == group and state not in (b"Z", b"X"):
+                    return True
+    return False
+
+
 class ProcessGroup:
     """A process that leads its own session, so that one signal reaches all that it starts.
 
@@ -171,10 +186,15 @@ class ProcessGroup:
             asyncio.get_running_loop().remove_reader(self._tty)
             self._tty_ended.set()
 
-    async def wait(self) -> int:
-        """Wait for the end of the process and for its last output; return its exit code."""
+    async def wait(self, stopping: asyncio.Event) -> int:
+        """Wait for the end of the process and for its last output; return its exit code.
+
+        Once `stopping` is set nothing of the group outlives the process.
+        """
         assert self._protocol is not None
-        await self._protocol.exited
+        await asyncio.wait([self._protocol.exited])
+        if stopping.is_set():
+            await self.end_leftovers()
         code = self._transport.get_returncode()
         ended = self._tty_ended if self._tty_ended is not None else self._protocol.drained
         # Something that it left running may hold the pipes open for ever.
@@ -191,22 +211,23 @@ class ProcessGroup:
 
     # -- signals ------------------------------------------------------------------------------
 
-    def _alive(self) -> bool:
-        """Whether anything of the group still runs (a zombie that nobody reaps yet counts)."""
+    def is_alive(self) -> bool:
+        """Whether anything of the group still runs."""
         if self.pid is None:
             return False
         try:
             os.killpg(self.pid, 0)
         except (ProcessLookupError, PermissionError):
             return False
-        return True
+        # Processes that have ended count for killpg until somebody reaps them; in a container perhaps nobody does.
+        return _has_running_member(self.pid)
 
     def _leader_ended(self) -> bool:
         return self._protocol is None or self._protocol.exited.done()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the whole group."""
-        if self._leader_ended() and not self._alive():
+        if self._leader_ended() and not self.is_alive():
             return
         assert self.pid is not None
         self._logger.info(f"sending signal '{number.name}' to process[{self.name}]")
@@ -238,17 +259,14 @@ class ProcessGroup:
             )
             self.send_signal(signal.Signals[following])
 
-    async def end_leftovers(self, wait_for_shutdown: asyncio.Event) -> None:
-        """End what the process has left running in its group, once the launch shuts down.
-
-        Until then a program that puts its work into the background keeps it.
-        """
-        if not self._alive() or not wait_for_shutdown.is_set():
+    async def end_leftovers(self) -> None:
+        """End what the process has left running in its group: SIGTERM, then SIGKILL."""
+        if not self.is_alive():
             return
         for number, timeout in ((signal.SIGTERM, self._timeouts[0]), (signal.SIGKILL, self._timeouts[1])):
             self._kill(number)
             deadline = asyncio.get_running_loop().time() + timeout
-            while self._alive():
+            while self.is_alive():
                 if asyncio.get_running_loop().time() > deadline:
                     break
                 await asyncio.sleep(_POLL)

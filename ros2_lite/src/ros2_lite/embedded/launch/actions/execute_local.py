@@ -233,12 +233,17 @@ class ExecuteLocal(Action):
 
     def __begin_shutdown(self, context: LaunchContext) -> None:
         assert self.__stopping is not None
-        if self.__stopping.is_set() or self.__completed is None or self.__completed.done():
+        assert context.asyncio_loop is not None
+        if self.__stopping.is_set() or self.__group is None or self.__group.pid is None:
+            self.__stopping.set()
             return
         self.__stopping.set()
-        if self.__group is not None and self.__group.pid is not None:
-            assert context.asyncio_loop is not None
-            # The task ends with the process; __run waits for it, so that the loop never closes on it.
+        if self.__completed is not None and self.__completed.done():
+            # It has ended, but a program that it put into the background may run on: until now.
+            task = context.asyncio_loop.create_task(self.__group.end_leftovers())
+            context.add_completion_future(task)
+        else:
+            # __run waits for this task, so that the loop never closes on it.
             self.__shutdown_task = context.asyncio_loop.create_task(self.__group.shut_down())
 
     async def __run(self, context: LaunchContext, respawn: bool) -> None:
@@ -259,7 +264,7 @@ class ExecuteLocal(Action):
                 raise RuntimeError(f"process [{details['name']}] cannot be started: {error}") from error
             if self.__stopping.is_set():  # the shutdown came while the process was being started
                 self.__shutdown_task = asyncio.ensure_future(group.shut_down())
-            returncode = await group.wait()
+            returncode = await group.wait(self.__stopping)
             self.return_code = returncode
             if returncode == 0:
                 logger.info(f"process has finished cleanly [pid {group.pid}]")
@@ -276,7 +281,6 @@ class ExecuteLocal(Action):
                 continue
         if self.__shutdown_task is not None:
             await self.__shutdown_task
-        await group.end_leftovers(wait_for_shutdown=self.__stopping)
         context.emit_event_sync(ExecutionComplete(action=self))
 
     __shutdown_task: asyncio.Task[None] | asyncio.Future[None] | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from ament_index_python.packages import PackageNotFoundError
+from launch import logging as launch_logging
 from launch.action import Action
 from launch.actions import ExecuteLocal, ExecuteProcess
 from launch.descriptions import Executable
@@ -18,8 +19,6 @@ from launch.some_substitutions_type import SomeSubstitutionsType
 from launch.substitution import Substitution
 from launch.substitutions import SubstitutionFailure
 from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
-
-from launch import logging as launch_logging
 
 from ..names import join_namespace, validate_namespace, validate_node_name
 from ..packages import ExecutableNotFoundError, find_executable

@@ -1,0 +1,110 @@
+"""`ros2 topic hz`."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+from ros2_lite.cli import graph
+from ros2_lite.cli.errors import CliError, count
+from ros2_lite.cli.values import get_message
+
+WINDOW = 10000
+_PERIOD = 1.0  # [s] between reports
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topic_name", nargs="+", help="Names of the ROS topic to listen to (e.g. '/chatter')")
+    parser.add_argument(
+        "-w",
+        "--window",
+        type=count,
+        default=WINDOW,
+        metavar="WINDOW",
+        help=f"window size, in # of messages, for calculating rate (default: {WINDOW})",
+    )
+    parser.add_argument("--wall-time", action="store_true", help="Accepted: rates are always of wall time")
+
+
+class Rate:
+    """The intervals between the arrivals of the last messages."""
+
+    def __init__(self, window: int) -> None:
+        self._intervals: deque[float] = deque(maxlen=window)
+        self._last: float | None = None
+        self._is_new = False
+
+    def arrived(self, now: float) -> None:
+        """A message came at `now` [s]."""
+        if self._last is not None:
+            self._intervals.append(now - self._last)
+            self._is_new = True
+        self._last = now
+
+    def report(self) -> tuple[float, float, float, float, int] | None:
+        """Rate [Hz], min, max and standard deviation of the interval [s], window; None without a new message."""
+        if not self._is_new:
+            return None
+        self._is_new = False
+        intervals = list(self._intervals)
+        mean = math.fsum(intervals) / len(intervals)
+        deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in intervals) / len(intervals))
+        return (1.0 / mean if mean > 0 else 0.0), min(intervals), max(intervals), deviation, len(intervals)
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.window < 1:
+        raise CliError(f"the window must be of at least one message, not {args.window}")
+    rates = {graph.absolute(name): Rate(args.window) for name in args.topic_name}
+    with graph.cli_node() as node:
+        try:
+            for name, rate in rates.items():
+                _subscribe(node, name, rate, announce=len(rates) > 1)
+            while True:
+                graph.spin_until(node, lambda: False, _PERIOD)
+                _print(rates)
+        except KeyboardInterrupt:
+            return 0
+
+
+def _subscribe(node: Any, name: str, rate: Rate, announce: bool) -> None:
+    from rclpy.qos import qos_profile_sensor_data
+
+    try:
+        type_name = graph.find_topic(node, name)
+    except CliError:
+        print(f"WARNING: topic [{name}] does not appear to be published yet", flush=True)
+        type_name = graph.find_topic(node, name, None)
+
+    def arrived(_: Any, rate: Rate) -> None:
+        rate.arrived(time.perf_counter())
+
+    # Raw: the rate of a camera does not depend on how fast its images are decoded here.
+    callback = partial(arrived, rate=rate)
+    node.create_subscription(get_message(type_name), name, callback, qos_profile_sensor_data, raw=True)
+    if announce:
+        print(f"Subscribed to [{name}]", flush=True)
+
+
+def _print(rates: dict[str, Rate]) -> None:
+    reports = {name: report for name, rate in rates.items() if (report := rate.report()) is not None}
+    if len(rates) == 1:
+        for rate, least, most, deviation, window in reports.values():
+            print(f"average rate: {rate:.3f}")
+            print(f"\tmin: {least:.3f}s max: {most:.3f}s std dev: {deviation:.5f}s window: {window}", flush=True)
+        return
+    if reports:
+        header = ["topic", "rate", "min_delta", "max_delta", "std_dev", "window"]
+        rows = [
+            [name, f"{r[0]:.3f}", f"{r[1]:.3f}", f"{r[2]:.3f}", f"{r[3]:.5f}", str(r[4])] for name, r in reports.items()
+        ]
+        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+        print("   ".join(text.center(width) for text, width in zip(header, widths, strict=True)))
+        print("=" * (sum(widths) + 3 * (len(header) - 1)))
+        for row in rows:
+            print("   ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)))
+        print(flush=True)

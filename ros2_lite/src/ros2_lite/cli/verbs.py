@@ -1,0 +1,33 @@
+"""Commands with verbs (`ros2 topic echo`): a verb is a module with ``add_arguments(parser)`` and ``main(args)``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Mapping, Sequence
+
+from ros2_lite.cli.errors import Parser
+
+
+def run(command: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> int:
+    """Run one verb of a command; `verbs` maps each to its line of help.
+
+    Only the module of the verb that is asked for is imported.
+    """
+    listing = "\n".join(f"  {name:<8} {text}" for name, text in verbs.items())
+    parser = Parser(
+        prog=f"ros2 {command}",
+        description=f"Various {command} related sub-commands",
+        usage="%(prog)s [-h] VERB ...",
+        epilog=f"Commands:\n{listing}\n\n  Call `ros2 {command} VERB -h` for more detailed usage.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", metavar="VERB", choices=verbs, nargs="?", help=argparse.SUPPRESS)
+    if not arguments:
+        parser.print_help()
+        return 0
+    verb = parser.parse_args(arguments[:1]).verb
+    module = importlib.import_module(f"ros2_lite.cli.{command}.{verb}")
+    inner = Parser(prog=f"ros2 {command} {verb}", description=verbs[verb])
+    module.add_arguments(inner)
+    return int(module.main(inner.parse_args(arguments[1:])) or 0)
