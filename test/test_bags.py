@@ -268,6 +268,9 @@ def damage(path: Path, how: str) -> Path:
         bag.write_bytes(data[:middle] + bytes(255 - b for b in data[middle : middle + 64]) + data[middle + 64 :])
     elif how == "other file":
         bag.write_bytes(b"not a bag " * 100)
+    elif how == "fewer messages":
+        text = (path / "metadata.yaml").read_text()
+        (path / "metadata.yaml").write_text(text.replace("message_count: 5\n", "message_count: 6\n"))
     elif how == "no file":
         bag.unlink()
     elif how == "no metadata":
@@ -281,7 +284,17 @@ def damage(path: Path, how: str) -> Path:
 
 @pytest.mark.parametrize(
     "how",
-    ["truncated", "empty", "bits", "other file", "no file", "no metadata", "metadata", "foreign metadata"],
+    [
+        "truncated",
+        "empty",
+        "bits",
+        "other file",
+        "fewer messages",
+        "no file",
+        "no metadata",
+        "metadata",
+        "foreign metadata",
+    ],
 )
 def test_a_damaged_episode_is_named_in_one_line(tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]) -> None:
     record(tmp_path / "good", episode_messages())

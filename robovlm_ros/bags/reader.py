@@ -81,11 +81,21 @@ class Episode:
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
         """All messages, or those of some topics, in the order of their receipt.
 
-        UserError naming path and reason if the bag is damaged, even half-way.
+        UserError naming path and reason if the bag is damaged, even half-way, or holds other numbers of messages
+        than its metadata say.
         """
+        left = {topic: count for topic, count in self.counts.items() if topics is None or topic in topics}
         with _readable(self.path):
             read = _from_mcap if self._source.suffix == ".mcap" else _from_any_bag
-            yield from read(self._source, topics)
+            for message in read(self._source, topics):
+                left[message.topic] = left.get(message.topic, 0) - 1
+                yield message
+        for topic, count in left.items():
+            if count:
+                raise UserError(
+                    f"episode {self.path} cannot be read: it has {self.counts.get(topic, 0) - count} "
+                    f"of {self.counts.get(topic, 0)} messages on {topic}"
+                )
 
 
 class Commands:
