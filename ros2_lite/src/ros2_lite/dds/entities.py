@@ -15,6 +15,7 @@ from ros2_lite.dds.lib import (
     RETCODE_ALREADY_DELETED,
     RETCODE_BAD_PARAMETER,
     DDSError,
+    IncompatibleQosStatus,
     IoVec,
     MatchedStatus,
     SampleInfo,
@@ -52,9 +53,23 @@ class Entity:
     def is_open(self) -> bool:
         return self._open
 
+    _incompatible: tuple[int, Any] = (0, None)
+
+    def watch_incompatible_qos(self) -> None:
+        """Let a waitset that this entity is attached to wake when a peer's quality of service does not fit."""
+        check(dds.dds_set_status_mask(self.handle, self._incompatible[0]), "setting a status mask")
+
+    def incompatible_qos(self) -> tuple[int, int, int]:
+        """How many peers did not fit, how many since the last call, and by which policy (DDS number)."""
+        status = IncompatibleQosStatus()
+        check(self._incompatible[1](self.handle, ct.byref(status)), "reading a status")
+        return status.total_count, status.total_count_change, status.last_policy_id
+
 
 class Writer(Entity):
     """Writes serialised samples to one topic."""
+
+    _incompatible = (1 << 3, dds.dds_get_offered_incompatible_qos_status)
 
     def __init__(self, publisher: int, topic: int, name: str, qos: Qos) -> None:
         with native(qos, writer=True) as settings:
@@ -135,6 +150,8 @@ class Sample:
 
 class Reader(Entity):
     """Takes serialised samples from one topic; `condition` is what a waitset waits for."""
+
+    _incompatible = (1 << 4, dds.dds_get_requested_incompatible_qos_status)
 
     def __init__(self, subscriber: int, topic: int, name: str, qos: Qos) -> None:
         with native(qos, writer=False) as settings:

@@ -1,0 +1,155 @@
+"""What a node can ask about the graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ros2_lite.dds.qos import user_data_value
+
+from rclpy._graph import Endpoint, Graph, names_and_types, ros_type, service_of, topic_of
+from rclpy._rclpy_pybind11 import NodeNameNonExistentError
+from rclpy.qos import QoSProfile
+from rclpy.topic_endpoint_info import TopicEndpointInfo, TopicEndpointTypeEnum
+
+if TYPE_CHECKING:
+    from rclpy.context import Context
+
+NamesAndTypes = list[tuple[str, list[str]]]
+
+
+class NodeGraph:
+    """The part of `Node` that asks about other nodes, topics and services."""
+
+    _graph: Graph
+    _context: Context
+
+    def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
+        raise NotImplementedError
+
+    def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
+        raise NotImplementedError
+
+    # ---- topics and services --------------------------------------------------------------------------------------
+
+    def get_topic_names_and_types(self, no_demangle: bool = False) -> NamesAndTypes:
+        """All topics with their types; with `no_demangle` as DDS calls them."""
+        endpoints = self._graph.endpoints(True) + self._graph.endpoints(False)
+        if not no_demangle:
+            return names_and_types(endpoints, services=False)
+        found: dict[str, set[str]] = {}
+        for endpoint in endpoints:
+            found.setdefault(endpoint.topic, set()).add(endpoint.type)
+        return [(name, sorted(types)) for name, types in sorted(found.items())]
+
+    def get_service_names_and_types(self) -> NamesAndTypes:
+        """All services with their types."""
+        return names_and_types(self._graph.endpoints(True) + self._graph.endpoints(False), services=True)
+
+    def count_publishers(self, topic_name: str) -> int:
+        """How many publishers a topic has in the whole graph."""
+        return len(self._on_topic(topic_name, True))
+
+    def count_subscribers(self, topic_name: str) -> int:
+        """How many subscriptions a topic has in the whole graph."""
+        return len(self._on_topic(topic_name, False))
+
+    def count_clients(self, service_name: str) -> int:
+        """How many clients a service has in the whole graph."""
+        return self._count_service(service_name, "rr", "Reply")
+
+    def count_services(self, service_name: str) -> int:
+        """How many servers a service has in the whole graph."""
+        return self._count_service(service_name, "rq", "Request")
+
+    def _count_service(self, service_name: str, prefix: str, suffix: str) -> int:
+        wanted = f"{prefix}{self.resolve_service_name(service_name)}{suffix}"
+        return sum(endpoint.topic == wanted for endpoint in self._graph.endpoints(False))
+
+    def _on_topic(self, topic_name: str, writers: bool, no_mangle: bool = False) -> list[Endpoint]:
+        wanted = topic_name if no_mangle else f"rt{self.resolve_topic_name(topic_name)}"
+        return [endpoint for endpoint in self._graph.endpoints(writers) if endpoint.topic == wanted]
+
+    def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
+        """Who publishes on a topic, with which type and quality of service."""
+        return self._info(topic_name, True, no_mangle)
+
+    def get_subscriptions_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
+        """Who subscribes to a topic, with which type and quality of service."""
+        return self._info(topic_name, False, no_mangle)
+
+    def _info(self, topic_name: str, writers: bool, no_mangle: bool) -> list[TopicEndpointInfo]:
+        owners = self._graph.owners()
+        kind = TopicEndpointTypeEnum.PUBLISHER if writers else TopicEndpointTypeEnum.SUBSCRIPTION
+        found = []
+        for endpoint in self._on_topic(topic_name, writers, no_mangle):
+            name, namespace = owners.get(endpoint.guid, ("_NODE_NAME_UNKNOWN_", "_NODE_NAMESPACE_UNKNOWN_"))
+            found.append(
+                TopicEndpointInfo(
+                    node_name=name,
+                    node_namespace=namespace,
+                    topic_type=endpoint.type if no_mangle else ros_type(endpoint.type),
+                    topic_type_hash=user_data_value(endpoint.qos.user_data, "typehash") or "INVALID",
+                    endpoint_type=kind,
+                    endpoint_gid=list(endpoint.guid),
+                    qos_profile=QoSProfile._from_dds(endpoint.qos),
+                )
+            )
+        return found
+
+    # ---- nodes ----------------------------------------------------------------------------------------------------
+
+    def get_node_names(self) -> list[str]:
+        """The names of all nodes."""
+        return [name for name, _ in self.get_node_names_and_namespaces()]
+
+    def get_fully_qualified_node_names(self) -> list[str]:
+        """The names of all nodes, with their namespaces."""
+        return [namespace.rstrip("/") + "/" + name for name, namespace in self.get_node_names_and_namespaces()]
+
+    def get_node_names_and_namespaces(self) -> list[tuple[str, str]]:
+        """(name, namespace) of all nodes."""
+        return [(name, namespace) for name, namespace, _, _ in self._graph.nodes()]
+
+    def get_node_names_and_namespaces_with_enclaves(self) -> list[tuple[str, str, str]]:
+        """The same with their security enclave, which is always ``/``."""
+        return [(name, namespace, "/") for name, namespace in self.get_node_names_and_namespaces()]
+
+    def get_publisher_names_and_types_by_node(
+        self, node_name: str, node_namespace: str, no_demangle: bool = False
+    ) -> NamesAndTypes:
+        """Topics that a node publishes."""
+        return names_and_types(self._of_node(node_name, node_namespace, True, topic_of), services=False)
+
+    def get_subscriber_names_and_types_by_node(
+        self, node_name: str, node_namespace: str, no_demangle: bool = False
+    ) -> NamesAndTypes:
+        """Topics that a node subscribes to."""
+        return names_and_types(self._of_node(node_name, node_namespace, False, topic_of), services=False)
+
+    def get_service_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
+        """Services that a node offers."""
+        readers = self._of_node(node_name, node_namespace, False, service_of)
+        return names_and_types([item for item in readers if item.topic.startswith("rq/")], services=True)
+
+    def get_client_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
+        """Services that a node calls."""
+        readers = self._of_node(node_name, node_namespace, False, service_of)
+        return names_and_types([item for item in readers if item.topic.startswith("rr/")], services=True)
+
+    def _of_node(self, name: str, namespace: str, writers: bool, wanted: object) -> list[Endpoint]:
+        namespace = namespace if namespace.startswith("/") else f"/{namespace}"
+        guids: set[bytes] | None = None
+        for node, its_namespace, readers, its_writers in self._graph.nodes():
+            if (node, its_namespace) == (name, namespace):
+                guids = (guids or set()) | (its_writers if writers else readers)
+        if guids is None:
+            raise NodeNameNonExistentError(f"cannot get the endpoints of node '{namespace.rstrip('/')}/{name}': no such node")
+        return [endpoint for endpoint in self._graph.endpoints(writers) if endpoint.guid in guids]
+
+    def wait_for_node(self, fully_qualified_node_name: str, timeout: float) -> bool:
+        """Wait until a node is in the graph; False after `timeout` [s]."""
+        from rclpy.publisher import wait_until
+
+        name = fully_qualified_node_name
+        name = name if name.startswith("/") else f"/{name}"
+        return wait_until(lambda: name in self.get_fully_qualified_node_names(), timeout, self._context, step=0.02)

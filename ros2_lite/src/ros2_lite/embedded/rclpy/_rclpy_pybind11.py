@@ -1,0 +1,35 @@
+"""The exception types that rclpy's C++ extension defines, under their original place."""
+
+from __future__ import annotations
+
+
+class RCLError(RuntimeError):
+    """An operation of the middleware failed."""
+
+
+class RMWError(RCLError):
+    """An operation of the DDS layer failed."""
+
+
+class InvalidHandle(Exception):
+    """The object was destroyed already."""
+
+
+class NodeNameNonExistentError(RCLError):
+    """No such node in the graph."""
+
+
+class UnsupportedEventTypeError(RCLError):
+    """The middleware does not report this event."""
+
+
+class UnknownROSArgsError(RCLError):
+    """Something after ``--ros-args`` is no ROS argument."""
+
+
+class InvalidROSArgsError(RCLError):
+    """A ROS argument that cannot be read."""
+
+
+class TimerCancelledError(RCLError):
+    """The timer is cancelled."""

@@ -1,0 +1,388 @@
+"""Executors: they wait for what nodes have, and run the callbacks.
+
+One DDS waitset and one guard condition per executor.  Everything with a DDS condition is attached to it, timers give
+the wait its timeout, so nothing is polled; whatever changes the picture from another thread sets the guard.  Entities
+whose callback group is busy are detached, since their condition would stay true and wake the wait again and again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future as PoolFuture
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from ros2_lite.dds.entities import GuardCondition, WaitSet
+from ros2_lite.dds.lib import INFINITY
+
+from rclpy._entity import Entity, Work
+from rclpy.context import Context
+from rclpy.task import Future, Task
+from rclpy.timer import Timer
+from rclpy.utilities import get_default_context
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+_GUARD = 0
+"""The guard condition's key in the waitset; entities count from 1."""
+
+
+class TimeoutException(Exception):
+    """Nothing was ready in time."""
+
+
+class ShutdownException(Exception):
+    """The executor was shut down."""
+
+
+class ExternalShutdownException(Exception):
+    """The context was shut down, by a signal for example, while an executor was spinning."""
+
+
+class ConditionReachedException(Exception):
+    """What a spin waited for has happened."""
+
+
+class Executor:
+    """Base of the executors."""
+
+    def __init__(self, *, context: Context | None = None) -> None:
+        self._context = get_default_context() if context is None else context
+        self._nodes: list[Node] = []
+        self._lock = threading.RLock()
+        self._waitset = WaitSet()
+        self._guard = GuardCondition()
+        self._waitset.attach(self._guard.handle, _GUARD)
+        self._attached: dict[int, tuple[int, Entity]] = {}
+        self._by_key: dict[int, Entity] = {}
+        self._next_key = 1
+        self._timers: list[Timer] = []
+        self._stale = True
+        self._ready: deque[Entity] = deque()
+        self._tasks: deque[Task] = deque()
+        self._is_shutdown = False
+        self._working = 0
+        self._idle = threading.Condition()
+        self._context.on_shutdown(self.wake)
+
+    # ---- nodes and tasks ------------------------------------------------------------------------------------------
+
+    @property
+    def context(self) -> Context:
+        return self._context
+
+    def add_node(self, node: Node) -> bool:
+        """Run a node's callbacks from now on; False when it was there already."""
+        with self._lock:
+            if node in self._nodes:
+                return False
+            self._nodes.append(node)
+        node.executor = self
+        self.wake()
+        return True
+
+    def remove_node(self, node: Node) -> None:
+        """Leave a node's callbacks alone from now on."""
+        with self._lock:
+            if node not in self._nodes:
+                return
+            self._nodes.remove(node)
+        if node.executor is self:
+            node.executor = None
+        self.wake()
+
+    def get_nodes(self) -> list[Node]:
+        with self._lock:
+            return list(self._nodes)
+
+    def wake(self) -> None:
+        """Make a waiting spin look again at what there is."""
+        self._stale = True
+        self._guard.set()
+
+    def create_task(
+        self, callback: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwargs: Any
+    ) -> Task:
+        """Run a callback or coroutine in the executor; the future of its result."""
+        task = Task(callback, args, kwargs, executor=self)
+        self._enqueue(task)
+        return task
+
+    def _enqueue(self, task: Task) -> None:
+        self._tasks.append(task)
+        self._guard.set()
+
+    # ---- spinning -------------------------------------------------------------------------------------------------
+
+    def spin(self) -> None:
+        """Run callbacks until the executor (returns) or the context (ExternalShutdownException) is shut down."""
+        while self._context.ok() and not self._is_shutdown:
+            self.spin_once()
+
+    def spin_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        """Run callbacks until the future is done, the time is over, or a shutdown."""
+        future._on_done(self.wake)
+        deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
+        while self._context.ok() and not self._is_shutdown and not future.done():
+            left = None if deadline is None else deadline - time.monotonic()
+            self.spin_once_until_future_complete(future, left if left is None else max(0.0, left))
+            if left is not None and left <= 0:
+                return
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Run the next callback; waits for it at most `timeout_sec` (None or negative: for ever)."""
+        self._spin_once(timeout_sec, None)
+
+    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        """Run the next callback, unless the future is done first."""
+        future._on_done(self.wake)
+        self._spin_once(timeout_sec, future.done)
+
+    def _spin_once(self, timeout_sec: float | None, condition: Callable[[], bool] | None) -> None:
+        try:
+            entity, work = self._next(timeout_sec, condition)
+        except (TimeoutException, ConditionReachedException, ShutdownException):
+            return
+        self._execute(entity, work)
+
+    def _execute(self, entity: Entity | None, work: Work) -> None:
+        """Run the work, here and now; errors are the caller's."""
+        raise NotImplementedError
+
+    # ---- waiting --------------------------------------------------------------------------------------------------
+
+    def _next(self, timeout_sec: float | None, condition: Callable[[], bool] | None) -> tuple[Entity | None, Work]:
+        """The next work, with its group reserved."""
+        deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic_ns() + int(timeout_sec * 1e9)
+        waited = False
+        while True:
+            if self._is_shutdown:
+                raise ShutdownException
+            if not self._context.ok():
+                raise ExternalShutdownException
+            if condition is not None and condition():
+                raise ConditionReachedException
+            while self._tasks:
+                task = self._tasks.popleft()
+                if not task.done():
+                    return None, (task, ())
+            while self._ready:
+                entity = self._ready.popleft()
+                work = self._reserve(entity)
+                if work is not None:
+                    return entity, work
+            if waited and deadline is not None and time.monotonic_ns() >= deadline:
+                raise TimeoutException
+            self._wait(deadline)
+            waited = True
+
+    def _reserve(self, entity: Entity) -> Work | None:
+        """Take what a ready entity has, when its group allows."""
+        executor = entity._executor()
+        if executor is not self:
+            return None
+        if entity.inline:
+            work = entity._take()
+            if work is not None:
+                work[0](*work[1])
+            return None
+        group = entity.callback_group
+        if group is not None and not group.beginning_execution(entity):
+            return None
+        work = entity._take()
+        if work is None and group is not None:
+            group.ending_execution(entity)
+        return work
+
+    def _release(self, entity: Entity | None) -> None:
+        if entity is not None and entity.callback_group is not None:
+            entity.callback_group.ending_execution(entity)
+
+    def _wait(self, deadline: int | None) -> None:
+        """Wait until something is ready, and note what."""
+        if self._stale:
+            self._rebuild()
+        timeout = INFINITY if deadline is None else max(0, deadline - time.monotonic_ns())
+        for timer in self._timers:
+            left = timer._wall_until_due()
+            if left is not None and left < timeout:
+                timeout = left
+        keys = self._waitset.wait(timeout)
+        if _GUARD in keys:
+            self._guard.take()
+        for timer in self._timers:
+            if timer.is_ready():
+                self._ready.append(timer)
+        for key in sorted(keys):
+            entity = self._by_key.get(key)
+            if entity is not None:
+                self._ready.append(entity)
+
+    def _rebuild(self) -> None:
+        """Attach what may run now, detach the rest."""
+        self._stale = False
+        with self._lock:
+            nodes = list(self._nodes)
+        wanted: dict[int, Entity] = {}
+        timers = []
+        for node in nodes:
+            for entity in node._entities():
+                entity._set_executor(self)
+                group = entity.callback_group
+                if group is not None and not group.can_execute(entity):
+                    continue
+                if isinstance(entity, Timer):
+                    timers.append(entity)
+                else:
+                    wanted[entity.condition] = entity
+        self._timers = timers
+        for condition, (key, entity) in list(self._attached.items()):
+            if wanted.get(condition) is not entity:
+                self._waitset.detach(condition)
+                del self._attached[condition], self._by_key[key]
+        for condition, entity in wanted.items():
+            if condition not in self._attached and entity._open:
+                key, self._next_key = self._next_key, self._next_key + 1
+                try:
+                    self._waitset.attach(condition, key)
+                except RuntimeError:
+                    if entity._open:
+                        raise
+                    continue  # destroyed by another thread meanwhile
+                self._attached[condition] = (key, entity)
+                self._by_key[key] = entity
+
+    # ---- the end --------------------------------------------------------------------------------------------------
+
+    def _begin_work(self) -> None:
+        with self._idle:
+            self._working += 1
+
+    def _end_work(self) -> None:
+        with self._idle:
+            self._working -= 1
+            self._idle.notify_all()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """Stop, and wait for running callbacks; False when they take longer than `timeout_sec`."""
+        self._is_shutdown = True
+        self.wake()
+        limit = None if timeout_sec is None or timeout_sec < 0 else timeout_sec
+        with self._idle:
+            if not self._idle.wait_for(lambda: self._working == 0, limit):
+                return False
+        for node in self.get_nodes():
+            self.remove_node(node)
+        self._waitset.close()
+        self._guard.close()
+        return True
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.shutdown()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_guard"):
+            self._waitset.close()
+            self._guard.close()
+
+
+class SingleThreadedExecutor(Executor):
+    """Runs callbacks one after the other in the thread that spins."""
+
+    def _execute(self, entity: Entity | None, work: Work) -> None:
+        self._begin_work()
+        try:
+            _run(self, entity, work)
+        finally:
+            self._end_work()
+
+
+class MultiThreadedExecutor(Executor):
+    """Runs callbacks in a pool of threads, as far as their callback groups allow."""
+
+    def __init__(self, num_threads: int | None = None, *, context: Context | None = None) -> None:
+        super().__init__(context=context)
+        if num_threads is None:
+            try:
+                num_threads = len(os.sched_getaffinity(0))
+            except AttributeError:  # not on every system
+                num_threads = os.cpu_count() or 2
+            num_threads = max(2, num_threads)
+        if num_threads == 1:
+            warnings.warn(
+                "MultiThreadedExecutor is used with a single thread.\nUse the SingleThreadedExecutor instead.",
+                stacklevel=2,
+            )
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="rclpy-executor")
+        self._errors: deque[BaseException] = deque()
+
+    def _spin_once(self, timeout_sec: float | None, condition: Callable[[], bool] | None) -> None:
+        super()._spin_once(timeout_sec, condition)
+        if self._errors:
+            raise self._errors.popleft()
+
+    def _execute(self, entity: Entity | None, work: Work) -> None:
+        self._begin_work()
+        # Until it is over the group may be busy: look again at what can be waited for, now and then.
+        self._stale = True
+        try:
+            future = self._pool.submit(_run, self, entity, work)
+        except RuntimeError:  # the pool was shut down
+            self._release(entity)
+            self._end_work()
+            return
+        future.add_done_callback(self._finished)
+
+    def _finished(self, future: PoolFuture[None]) -> None:
+        error = future.exception()
+        if error is not None:
+            self._errors.append(error)
+        self._end_work()
+        self.wake()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        done = super().shutdown(timeout_sec)
+        self._pool.shutdown(wait=False)
+        return done
+
+
+def _run(executor: Executor, entity: Entity | None, work: Work) -> None:
+    """Run one piece of work to its end, or to where a coroutine has to wait."""
+    callback, arguments = work
+    if isinstance(callback, Task) and entity is None:
+        callback()
+        # A task of the user keeps its error for whoever asks for its result; one that nobody can ask raises here.
+        if callback.done() and getattr(callback, "_raises", False):
+            callback.result()
+        return
+    try:
+        result = callback(*arguments)
+    except BaseException:
+        executor._release(entity)
+        raise
+    if not inspect.iscoroutine(result):
+        executor._release(entity)
+        return
+    task = Task(result, executor=executor)
+    task._raises = True  # type: ignore[attr-defined]
+
+    def over() -> None:
+        executor._release(entity)
+        executor.wake()
+
+    task._on_done(over)
+    task()
+    if task.done():
+        task.result()
+    else:
+        executor._stale = True

@@ -1,0 +1,1 @@
+"""Internals that some programs import by their ROS 2 names."""

@@ -1,0 +1,344 @@
+"""Quality of service profiles."""
+
+from __future__ import annotations
+
+import warnings
+from enum import Enum, IntEnum
+from typing import Any
+
+from ros2_lite.dds import qos as dds_qos
+from ros2_lite.dds.lib import INFINITY
+
+from rclpy.duration import Duration, Infinite
+
+
+class QoSPolicyKind(IntEnum):
+    """Which policy an event or override speaks of."""
+
+    INVALID = 1
+    DURABILITY = 2
+    DEADLINE = 4
+    LIVELINESS = 8
+    RELIABILITY = 16
+    HISTORY = 32
+    LIFESPAN = 64
+    DEPTH = 128
+    LIVELINESS_LEASE_DURATION = 256
+    AVOID_ROS_NAMESPACE_CONVENTIONS = 512
+
+
+class InvalidQoSProfileException(Exception):
+    """Raised when a profile is not complete."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__("Invalid QoSProfile", *args)
+
+
+class QoSPolicyEnum(IntEnum):
+    """Base of the policies; they can be named by their short keys."""
+
+    @classmethod
+    def short_keys(cls) -> list[str]:
+        """Names in lower case, without SYSTEM_DEFAULT and UNKNOWN."""
+        return [item.name.lower() for item in cls if not item.name.startswith("RMW") and item.name != "UNKNOWN"]
+
+    @classmethod
+    def get_from_short_key(cls, name: str) -> Any:
+        return cls[name.upper()]
+
+    @property
+    def short_key(self) -> str:
+        return self.name.lower()
+
+
+class HistoryPolicy(QoSPolicyEnum):
+    SYSTEM_DEFAULT = 0
+    KEEP_LAST = 1
+    KEEP_ALL = 2
+    UNKNOWN = 3
+
+
+class ReliabilityPolicy(QoSPolicyEnum):
+    SYSTEM_DEFAULT = 0
+    RELIABLE = 1
+    BEST_EFFORT = 2
+    UNKNOWN = 3
+    BEST_AVAILABLE = 4
+
+
+class DurabilityPolicy(QoSPolicyEnum):
+    SYSTEM_DEFAULT = 0
+    TRANSIENT_LOCAL = 1
+    VOLATILE = 2
+    UNKNOWN = 3
+    BEST_AVAILABLE = 4
+
+
+class LivelinessPolicy(QoSPolicyEnum):
+    SYSTEM_DEFAULT = 0
+    AUTOMATIC = 1
+    MANUAL_BY_TOPIC = 3
+    UNKNOWN = 4
+    BEST_AVAILABLE = 5
+
+
+QoSHistoryPolicy = HistoryPolicy
+QoSReliabilityPolicy = ReliabilityPolicy
+QoSDurabilityPolicy = DurabilityPolicy
+QoSLivelinessPolicy = LivelinessPolicy
+
+_NO_LIMIT = Duration(nanoseconds=0)
+"""rmw writes "no limit" as zero."""
+
+
+class QoSProfile:
+    """A profile: a `depth` alone gives KEEP_LAST, reliable, volatile."""
+
+    __slots__ = (
+        "_history",
+        "_depth",
+        "_reliability",
+        "_durability",
+        "_lifespan",
+        "_deadline",
+        "_liveliness",
+        "_liveliness_lease_duration",
+        "_avoid_ros_namespace_conventions",
+    )
+
+    def __init__(self, **kwargs: Any) -> None:
+        unknown = sorted(set(kwargs) - {slot[1:] for slot in self.__slots__})
+        if unknown:
+            raise AssertionError(f"Invalid arguments passed to constructor: {', '.join(unknown)}")
+        if "history" not in kwargs:
+            if "depth" not in kwargs:
+                raise InvalidQoSProfileException("History and/or depth settings are required.")
+            kwargs["history"] = HistoryPolicy.KEEP_LAST
+        self.history = kwargs["history"]
+        if self.history == HistoryPolicy.KEEP_LAST and "depth" not in kwargs:
+            raise InvalidQoSProfileException("History set to KEEP_LAST without a depth setting.")
+        self.depth = kwargs.get("depth", 10)
+        self.reliability = kwargs.get("reliability", ReliabilityPolicy.RELIABLE)
+        self.durability = kwargs.get("durability", DurabilityPolicy.VOLATILE)
+        self.lifespan = kwargs.get("lifespan", _NO_LIMIT)
+        self.deadline = kwargs.get("deadline", _NO_LIMIT)
+        self.liveliness = kwargs.get("liveliness", LivelinessPolicy.SYSTEM_DEFAULT)
+        self.liveliness_lease_duration = kwargs.get("liveliness_lease_duration", _NO_LIMIT)
+        self.avoid_ros_namespace_conventions = kwargs.get("avoid_ros_namespace_conventions", False)
+        if self.history == HistoryPolicy.KEEP_LAST and self.depth == 0:
+            warnings.warn(
+                "A zero depth with KEEP_LAST doesn't make sense; no data could be stored. "
+                "This will be interpreted as SYSTEM_DEFAULT",
+                stacklevel=2,
+            )
+
+    @property
+    def history(self) -> HistoryPolicy:
+        return self._history
+
+    @history.setter
+    def history(self, value: HistoryPolicy | int) -> None:
+        self._history = HistoryPolicy(value)
+
+    @property
+    def reliability(self) -> ReliabilityPolicy:
+        return self._reliability
+
+    @reliability.setter
+    def reliability(self, value: ReliabilityPolicy | int) -> None:
+        self._reliability = ReliabilityPolicy(value)
+
+    @property
+    def durability(self) -> DurabilityPolicy:
+        return self._durability
+
+    @durability.setter
+    def durability(self, value: DurabilityPolicy | int) -> None:
+        self._durability = DurabilityPolicy(value)
+
+    @property
+    def liveliness(self) -> LivelinessPolicy:
+        return self._liveliness
+
+    @liveliness.setter
+    def liveliness(self, value: LivelinessPolicy | int) -> None:
+        self._liveliness = LivelinessPolicy(value)
+
+    @property
+    def depth(self) -> int:
+        return self._depth
+
+    @depth.setter
+    def depth(self, value: int) -> None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise AssertionError("depth must be an int")
+        if value < 0:
+            raise ValueError("depth must be greater than or equal to zero")
+        self._depth = value
+
+    @property
+    def lifespan(self) -> Duration:
+        return self._lifespan
+
+    @lifespan.setter
+    def lifespan(self, value: Duration) -> None:
+        self._lifespan = _duration(value)
+
+    @property
+    def deadline(self) -> Duration:
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, value: Duration) -> None:
+        self._deadline = _duration(value)
+
+    @property
+    def liveliness_lease_duration(self) -> Duration:
+        return self._liveliness_lease_duration
+
+    @liveliness_lease_duration.setter
+    def liveliness_lease_duration(self, value: Duration) -> None:
+        self._liveliness_lease_duration = _duration(value)
+
+    @property
+    def avoid_ros_namespace_conventions(self) -> bool:
+        return self._avoid_ros_namespace_conventions
+
+    @avoid_ros_namespace_conventions.setter
+    def avoid_ros_namespace_conventions(self, value: bool) -> None:
+        assert isinstance(value, bool)
+        self._avoid_ros_namespace_conventions = value
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QoSProfile):
+            return False
+        return all(getattr(self, slot) == getattr(other, slot) for slot in QoSProfile.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{slot[1:]}={getattr(self, slot)!r}" for slot in QoSProfile.__slots__)
+        return f"{type(self).__name__}({values})"
+
+    def _copy(self) -> QoSProfile:
+        return QoSProfile(**{slot[1:]: getattr(self, slot) for slot in QoSProfile.__slots__})
+
+    def _to_dds(self, user_data: bytes = b"") -> dds_qos.Qos:
+        # rmw_cyclonedds reads SYSTEM_DEFAULT as KEEP_LAST 1; best-available is what the common peers offer.
+        depth = self.depth if self.history == HistoryPolicy.KEEP_LAST else 1
+        manual = self.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
+        return dds_qos.Qos(
+            reliable=self.reliability != ReliabilityPolicy.BEST_EFFORT,
+            transient_local=self.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+            keep_all=self.history == HistoryPolicy.KEEP_ALL,
+            depth=max(1, depth),
+            deadline=_to_limit(self.deadline),
+            lifespan=_to_limit(self.lifespan),
+            liveliness=dds_qos.MANUAL_BY_TOPIC if manual else dds_qos.AUTOMATIC,
+            lease=_to_limit(self.liveliness_lease_duration),
+            user_data=user_data,
+        )
+
+    @classmethod
+    def _from_dds(cls, qos: dds_qos.Qos) -> QoSProfile:
+        return cls(
+            history=HistoryPolicy.KEEP_ALL if qos.keep_all else HistoryPolicy.KEEP_LAST,
+            depth=qos.depth,
+            reliability=ReliabilityPolicy.RELIABLE if qos.reliable else ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if qos.transient_local else DurabilityPolicy.VOLATILE,
+            lifespan=Duration(nanoseconds=qos.lifespan),
+            deadline=Duration(nanoseconds=qos.deadline),
+            liveliness=(
+                LivelinessPolicy.MANUAL_BY_TOPIC
+                if qos.liveliness == dds_qos.MANUAL_BY_TOPIC
+                else LivelinessPolicy.AUTOMATIC
+            ),
+            liveliness_lease_duration=Duration(nanoseconds=qos.lease),
+        )
+
+
+def _duration(value: Duration) -> Duration:
+    if not isinstance(value, Duration):
+        raise AssertionError(f"a duration must be an rclpy.duration.Duration, not {type(value).__name__}")
+    return value
+
+
+def _to_limit(value: Duration) -> int:
+    return INFINITY if value in (_NO_LIMIT, Infinite) else value.nanoseconds
+
+
+_BEST = {
+    "reliability": ReliabilityPolicy.BEST_AVAILABLE,
+    "durability": DurabilityPolicy.BEST_AVAILABLE,
+    "liveliness": LivelinessPolicy.BEST_AVAILABLE,
+}
+qos_profile_unknown = QoSProfile(
+    history=HistoryPolicy.UNKNOWN,
+    depth=0,
+    reliability=ReliabilityPolicy.UNKNOWN,
+    durability=DurabilityPolicy.UNKNOWN,
+    liveliness=LivelinessPolicy.UNKNOWN,
+)
+qos_profile_default = QoSProfile(depth=10)
+qos_profile_system_default = QoSProfile(
+    history=HistoryPolicy.SYSTEM_DEFAULT,
+    depth=0,
+    reliability=ReliabilityPolicy.SYSTEM_DEFAULT,
+    durability=DurabilityPolicy.SYSTEM_DEFAULT,
+)
+qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+qos_profile_services_default = QoSProfile(depth=10)
+qos_profile_parameters = QoSProfile(depth=1000)
+qos_profile_parameter_events = QoSProfile(depth=1000)
+qos_profile_action_status_default = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+qos_profile_best_available = QoSProfile(depth=10, **_BEST)
+qos_profile_rosout_default = QoSProfile(
+    depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL, lifespan=Duration(seconds=10)
+)
+
+
+class QoSPresetProfiles(Enum):
+    """The presets by name."""
+
+    UNKNOWN = qos_profile_unknown
+    DEFAULT = qos_profile_default
+    SYSTEM_DEFAULT = qos_profile_system_default
+    SENSOR_DATA = qos_profile_sensor_data
+    SERVICES_DEFAULT = qos_profile_services_default
+    PARAMETERS = qos_profile_parameters
+    PARAMETER_EVENTS = qos_profile_parameter_events
+    ACTION_STATUS_DEFAULT = qos_profile_action_status_default
+    BEST_AVAILABLE = qos_profile_best_available
+
+    @classmethod
+    def short_keys(cls) -> list[str]:
+        return [name.lower() for name in cls.__members__]
+
+    @classmethod
+    def get_from_short_key(cls, name: str) -> Any:
+        return cls[name.upper()].value
+
+
+class QoSCompatibility(Enum):
+    """Whether a publisher and a subscription talk to each other."""
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
+
+
+def qos_check_compatible(publisher_qos: QoSProfile, subscription_qos: QoSProfile) -> tuple[QoSCompatibility, str]:
+    """Compatibility of two profiles, and why not."""
+    offered, requested = publisher_qos._to_dds(), subscription_qos._to_dds()
+    problems = []
+    if requested.reliable and not offered.reliable:
+        problems.append("ERROR: Best effort publisher and reliable subscription;")
+    if requested.transient_local and not offered.transient_local:
+        problems.append("ERROR: Volatile publisher and transient local subscription;")
+    if offered.deadline > requested.deadline:
+        problems.append("ERROR: Subscription deadline is less than publisher deadline;")
+    if offered.liveliness < requested.liveliness:
+        problems.append("ERROR: Publisher's liveliness is automatic and subscription's is manual by topic;")
+    if offered.lease > requested.lease:
+        problems.append("ERROR: Subscription liveliness lease duration is less than publisher's;")
+    return (QoSCompatibility.ERROR if problems else QoSCompatibility.OK), " ".join(problems)
