@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 from ros2_lite.messages import registry
-from ros2_lite.messages.classes import message_class, service_class
 from ros2_lite.messages.spec import InterfaceError
 from ros2_lite.select import CODE_PACKAGES
 
@@ -48,6 +47,9 @@ class _InterfaceLoader(Loader):
         known: Sequence[str] = registry.names(package, kind)
 
         def get(name: str) -> Any:
+            # Here and not above: `ros2 launch` finds its modules through this one, and needs no NumPy.
+            from ros2_lite.messages.classes import message_class, service_class
+
             if name not in known:
                 # Services' halves are importable too, as std_srvs.srv.Trigger_Request is in ROS 2.
                 stem, _, side = name.rpartition("_")

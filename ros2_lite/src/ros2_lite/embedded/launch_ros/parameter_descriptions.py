@@ -107,16 +107,16 @@ class ParameterValue:
             value = text if self.__type is str else _from_yaml(name, text)
         if self.__type is None:
             return _check_value(name, value)
-        wanted = getattr(self.__type, "__args__", (self.__type,))[0]
-        is_list = getattr(self.__type, "__origin__", None) is not None
-        items = list(value) if is_list and not isinstance(value, str) else [value]
+        if self.__type is str:
+            return str(value)
+        is_list = hasattr(self.__type, "__origin__")
+        wanted = self.__type.__args__[0] if is_list else self.__type
+        items = value if is_list and isinstance(value, (list, tuple)) else [value]
         if wanted is float:
-            items = [float(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in items]
-        if any(type(item) is not wanted for item in items) or is_list == isinstance(value, str):
-            if not (wanted is str and not is_list):
-                raise TypeError(f"parameter '{name}': {value!r} is not of type {self.__type}")
-            items = [str(item) for item in items]
-        return items if is_list else items[0]
+            items = [float(item) if type(item) is int else item for item in items]
+        if any(type(item) is not wanted for item in items) or is_list != isinstance(value, (list, tuple)):
+            raise TypeError(f"parameter '{name}': {value!r} is not of type {self.__type}")
+        return list(items) if is_list else items[0]
 
 
 class Parameter:
