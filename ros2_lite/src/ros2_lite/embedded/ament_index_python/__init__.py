@@ -1,0 +1,12 @@
+"""Where packages and their files are."""
+
+from ament_index_python.packages import PackageNotFoundError as PackageNotFoundError
+from ament_index_python.packages import get_package_prefix as get_package_prefix
+from ament_index_python.packages import get_package_share_directory as get_package_share_directory
+from ament_index_python.packages import get_package_share_path as get_package_share_path
+from ament_index_python.packages import get_packages_with_prefixes as get_packages_with_prefixes
+from ament_index_python.resources import get_resource as get_resource
+from ament_index_python.resources import get_resource_types as get_resource_types
+from ament_index_python.resources import get_resources as get_resources
+from ament_index_python.resources import has_resource as has_resource
+from ament_index_python.search_paths import get_search_paths as get_search_paths
