@@ -58,7 +58,7 @@ def cli_node(name: str | None = None) -> Iterator[Node]:
         raise CliError(f"cannot join the ROS graph: {error}") from error
     node = None
     try:
-        node = rclpy.create_node(name or f"_ros2cli_{os.getpid()}", start_parameter_services=False)
+        node = rclpy.create_node(name or f"_ros2cli_{os.getpid()}", start_parameter_services=False, enable_rosout=False)
         yield node
     except ExternalShutdownException:
         raise SystemExit(143) from None  # 128 + SIGTERM, as shells say it
