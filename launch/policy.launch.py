@@ -6,6 +6,7 @@ ros2 launch robovlm_ros policy.launch.py contract:=tabletop instruction:='reach 
 from pathlib import Path
 from typing import Any
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -13,7 +14,6 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchContext, LaunchDescription
 from robovlm_ros.contract import Contract
 
 BOOLEANS = ["true", "false"]
@@ -117,11 +117,9 @@ def _simulator(context: LaunchContext) -> list[Any]:
     return [
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(Path(__file__).with_name("sim.launch.py"))),
-            launch_arguments={
-                "contract": LaunchConfiguration("contract"),
-                "lockstep": LaunchConfiguration("lockstep"),
-                "seed": LaunchConfiguration("seed"),
-                "simulator": simulator,
-            }.items(),
+            launch_arguments=[
+                ("simulator", simulator),
+                *((name, LaunchConfiguration(name)) for name in ("contract", "lockstep", "seed")),
+            ],
         )
     ]

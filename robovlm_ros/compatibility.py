@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from robovlm_ros.contract import Contract
-from robovlm_ros.errors import UserError
 
 
 def differences(trained: Contract, given: Contract) -> list[str]:
@@ -35,10 +34,3 @@ def _learned(contract: Contract) -> dict[str, Any]:
         unit = "0 or 1" if dim.kind == "binary" else dim.unit
         facts[f"action '{dim.name}'"] = f"{dim.kind} [{unit}], relative to {dim.reference or 'nothing'}"
     return facts
-
-
-def check_fit(trained: Contract, given: Contract, checkpoint: str, name: str) -> None:
-    """UserError that says what differs, unless the policy can drive the robot of the given contract."""
-    different = differences(trained, given)
-    if different:
-        raise UserError(f"contract '{name}' does not fit checkpoint '{checkpoint}': {'; '.join(different)}")

@@ -1,7 +1,7 @@
 """The policy as a ROS 2 node: cameras, state and an instruction in; commands at the contract's rate out.
 
-Three things run beside each other. Callbacks hand messages to the aligner; a thread infers on its newest complete
-observation; a timer sends the command that is due, through the safety filter, and waits for neither.
+Callbacks hand messages to the aligner; a thread infers on its newest complete observation; a timer sends the
+command that is due, through the safety filter, and waits for neither.
 """
 
 from __future__ import annotations
@@ -24,16 +24,13 @@ from std_srvs.srv import Trigger
 
 from robovlm_ros import messages
 from robovlm_ros.alignment import Aligner
-from robovlm_ros.checkpoints import find_checkpoint
-from robovlm_ros.compatibility import check_fit
-from robovlm_ros.contract import Contract
+from robovlm_ros.checkpoints import find_checkpoint, find_contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.diagnostics import diagnostics, in_words, wrong_publishers
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.parameters import choice, declare, fixed, follow, limited
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
-from robovlm_ros.runtime.engine import PolicyEngine
 
 LONGEST_INSTRUCTION = 1000
 """Longer instructions are refused [characters]."""
@@ -74,12 +71,12 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         super().__init__("policy_node")
         self.failure: str | None = None
         self._settings = settings = declare(self, Settings)
-        self._engine = PolicyEngine.load(find_checkpoint(settings.checkpoint), settings.device, settings.threads)
-        self._contract = self._engine.contract
-        if settings.contract:
-            self._contract = Contract.load(settings.contract)
-            check_fit(self._engine.contract, self._contract, settings.checkpoint, settings.contract)
+        folder = find_checkpoint(settings.checkpoint)
+        self._contract = find_contract(folder, settings.contract)
         messages.check_contract(self._contract)
+        from robovlm_ros.runtime.engine import PolicyEngine  # takes seconds: what is wrong above is said at once
+
+        self._engine = PolicyEngine.load(folder, settings.device, settings.threads)
         self._engine.warm_up()
         self._sensing = threading.Condition()
         self._aligner = Aligner(self._contract, self._engine.cameras)
@@ -94,10 +91,9 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
             now_ns=time.monotonic_ns(),
         )
         self._controller.instruct(settings.instruction.strip())
-        self._said_key, self._said_s = "", 0.0
-        self._figures_s = self._logged_s = time.monotonic()
+        self._said_key, self._said_s, self._figures_s, self._logged_s = "", 0.0, 0.0, time.monotonic()
         self._open_topics()
-        follow(self, settings, self._change)
+        follow(self, settings, lambda changed: setattr(self, "_settings", changed))
         self._thread = threading.Thread(target=self._infer_until_closed, name="inference")
         self._thread.start()
 
@@ -107,9 +103,10 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         # lost one. In lockstep a lost message would stop the world, and the simulator offers reliable.
         reliability = ReliabilityPolicy.RELIABLE if lockstep else ReliabilityPolicy.BEST_EFFORT
         sensors = QoSProfile(depth=20, reliability=reliability)
-        self._sources = (*self._aligner.cameras, *contract.state)
-        for source in self._sources:
-            self._subscribe(source.type, source.topic, sensors)
+        self._inputs = [(camera.name, camera.topic, camera.type) for camera in self._aligner.cameras]
+        self._inputs += [(source.name, source.topic, source.type) for source in contract.state]
+        for _, topic, type_name in self._inputs:
+            self._subscribe(type_name, topic, sensors)
         # A latched instruction only reaches a transient local subscription, and that one does not match volatile
         # publishers such as a plain `ros2 topic pub`: so there are two. What comes through both is the same text
         # twice, which changes nothing; a depth of 1 makes sure that the newest text is also the last one read.
@@ -128,9 +125,6 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         self.create_timer(0.5, self._watch, MutuallyExclusiveCallbackGroup(), clock=steady)
         if not lockstep:
             self.create_timer(1.0 / contract.command_rate_hz, self._send_due, MutuallyExclusiveCallbackGroup())
-
-    def _change(self, settings: Settings) -> None:
-        self._settings = settings
 
     # --- callbacks: copy, check, hand off ---------------------------------------------------------------------
 
@@ -271,10 +265,9 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
 
     def _check_types(self, ages_s: dict[str, float]) -> None:
         """A topic that carries another type never reaches us: say so, and end if there never was a good one."""
-        inputs = [(source.topic, source.type, ages_s[source.name] < math.inf) for source in self._sources]
-        inputs += [
-            (self._contract.instruction_topic, self._contract.instruction_type, bool(self._controller.instruction))
-        ]
+        inputs = [(topic, kind, ages_s[name] < math.inf) for name, topic, kind in self._inputs]
+        told = bool(self._controller.instruction)
+        inputs.append((self._contract.instruction_topic, self._contract.instruction_type, told))
         for topic, kind, received in inputs:
             for text in wrong_publishers(self, topic, kind):
                 if not received:
