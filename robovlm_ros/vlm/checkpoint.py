@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 import yaml
 from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging
 
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.configuration import ActionTokenConfig
@@ -24,8 +27,9 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeErro
 def save_policy(folder: str | os.PathLike[str], policy: ActionTokenPolicy, processor: ActionTokenProcessor) -> None:
     """Write everything that is needed to act: weights, configuration, processor, contract, statistics."""
     path = Path(folder)
-    policy.save_pretrained(path)
-    processor.backbone.save_pretrained(path)
+    with quiet():
+        policy.save_pretrained(path)
+        processor.backbone.save_pretrained(path)
     text = yaml.safe_dump(processor.contract.to_dict(), sort_keys=False, allow_unicode=True)
     (path / CONTRACT).write_text(text, encoding="utf-8")
 
@@ -38,16 +42,19 @@ def load_policy(
     if not (path / CONTRACT).is_file():
         raise UserError(f"checkpoint {path} is incomplete: {CONTRACT} is missing")
     try:
-        policy, loading = ActionTokenPolicy.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True,
-            dtype=dtype,
-        )  # fmt: skip
-        processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        with quiet():
+            # sizes that do not match are reported in `loading`, and refused below with all that does not fit
+            policy, loading = ActionTokenPolicy.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype,
+                output_loading_info=True, ignore_mismatched_sizes=True,
+            )  # fmt: skip
+            processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except UserError:
         raise
     except _BROKEN as error:
         raise UserError(f"checkpoint {path} cannot be loaded: {_one_line(error)}") from error
-    wrong = [name for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for name in loading.get(kind, ())]
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    wrong = sorted(key if isinstance(key, str) else key[0] for kind in kinds for key in loading.get(kind, ()))
     if wrong:
         raise UserError(f"checkpoint {path} does not fit its configuration: {wrong[0]} ({len(wrong)} such weights)")
     return policy.to(device).eval(), ActionTokenProcessor(policy.config, processor)
@@ -61,13 +68,28 @@ def load_vlm(name_or_path: str | os.PathLike[str], dtype: str = "auto") -> tuple
         if json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"] == ActionTokenConfig.model_type:
             raise UserError(f"{path} is a policy, not a vision-language model: name what `pretrain` or a hub gave")
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
-            name_or_path, local_files_only=local, trust_remote_code=False, dtype=dtype, use_safetensors=True
-        )
-        processor = AutoProcessor.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
+        with quiet():
+            model = AutoModelForImageTextToText.from_pretrained(
+                name_or_path, local_files_only=local, trust_remote_code=False, dtype=dtype, use_safetensors=True
+            )
+            processor = AutoProcessor.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
     except _BROKEN as error:
         raise UserError(f"vision-language model {name_or_path} cannot be loaded: {_one_line(error)}") from error
     return model, processor
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and reports of transformers' own: what is wrong is said in one line by us."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _checked(folder: str | os.PathLike[str], model_type: str | None) -> Path:

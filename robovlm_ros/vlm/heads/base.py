@@ -31,12 +31,14 @@ class PolicyHead(nn.Module):
     dataclass of its options.
     """
 
-    binary: torch.Tensor
-
     def __init__(self, shape: HeadShape) -> None:
         super().__init__()
         self.shape = shape
-        self.register_buffer("binary", torch.tensor(shape.binary, dtype=torch.bool), persistent=False)
+
+    @property
+    def binary(self) -> torch.Tensor:
+        """(action_dim,) True where the action is binary; no buffer, for loading leaves those that are not saved empty."""
+        return torch.tensor(self.shape.binary, dtype=torch.bool, device=next(self.parameters()).device)
 
     def loss(self, latents: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Scalar training loss against normalised actions (B, C, A), 0/1 where binary; valid (B, C)."""
