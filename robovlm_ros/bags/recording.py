@@ -25,7 +25,7 @@ class Recording:
     and leaves what it wrote.
     """
 
-    def __init__(self, writer: EpisodeWriter, failed: Callable[[str], None]) -> None:
+    def __init__(self, writer: EpisodeWriter, failed: Callable[[str], object]) -> None:
         """The writer's topics are announced already."""
         self.writer = writer
         self.received: Counter[str] = Counter()

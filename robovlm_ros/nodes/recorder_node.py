@@ -24,18 +24,19 @@ from std_srvs.srv import SetBool, Trigger
 
 from robovlm_ros import messages
 from robovlm_ros.bags import EpisodeWriter, OfferedQos, Recording, mark
-from robovlm_ros.contract import Camera, Command, Contract, StateSource
+from robovlm_ros.contract import CAMERA_TYPES, Camera, Command, Contract, StateSource
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.diagnostics import wrong_publishers
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.parameters import declare, fixed
 
-DEPTH = 100
-"""Messages of a topic that may wait for this node."""
-QUIET_S = 0.02
-"""Nothing arrived for this time [s]: what was sent before a service call has been taken."""
-LONGEST_WAIT_S = 0.2
-"""How long a service waits for that at most, where messages never cease [s]."""
+DEPTH, IMAGE_DEPTH = 2000, 100
+"""Messages of a topic that may wait for this node: 4 s of joint states at 500 Hz, 3 s of images at 30 Hz."""
+LOOK_S, QUIET_LOOKS, MOST_LOOKS = 0.005, 4, 40
+"""A service looks this often [s] whether messages still arrive: when four looks in a row saw none, those that were sent
+before the call have been taken; where they never cease, 40 looks are enough. Counted, because on a busy machine time
+passes without anybody getting on.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class RecorderNode(Node):
         self._last: Path | None = None
         self._instruction: bytes | None = None
         self._lock = threading.Lock()
-        self._arrived_s = 0.0
+        self._arrived = 0
         self._complaints: set[str] = set()
         self._subscribed: dict[str, tuple[str, QoSProfile, Any]] = {}
         parts: list[Camera | StateSource | Command] = [
@@ -98,6 +99,7 @@ class RecorderNode(Node):
         def receive(data: bytes) -> None:
             self._take(topic, data)
 
+        qos.depth = IMAGE_DEPTH if kind in CAMERA_TYPES else DEPTH
         subscription = self.create_subscription(messages.message_class(kind), topic, receive, qos, raw=True)
         old = self._subscribed.get(topic)
         self._subscribed[topic] = (kind, qos, subscription)
@@ -126,7 +128,7 @@ class RecorderNode(Node):
 
     def _take(self, topic: str, data: bytes) -> None:
         receive_ns = self._now()
-        self._arrived_s = time.monotonic()
+        self._arrived += 1
         recording = self._recording
         if recording is not None:
             recording.put(topic, data, receive_ns)
@@ -227,11 +229,11 @@ class RecorderNode(Node):
 
     def _settle(self) -> None:
         """Wait until the messages that were sent before this call have been taken."""
-        begin_s = time.monotonic()
-        while (now_s := time.monotonic()) - max(
-            self._arrived_s, begin_s
-        ) < QUIET_S and now_s - begin_s < LONGEST_WAIT_S:
-            time.sleep(QUIET_S / 4)
+        looks = quiet = 0
+        while quiet < QUIET_LOOKS and looks < MOST_LOOKS:
+            seen = self._arrived
+            time.sleep(LOOK_S)
+            looks, quiet = looks + 1, quiet + 1 if self._arrived == seen else 0
 
     def _flush(self) -> None:
         recording = self._recording
