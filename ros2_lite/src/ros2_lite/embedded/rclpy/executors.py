@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ros2_lite.dds.entities import GuardCondition, WaitSet
-from ros2_lite.dds.lib import INFINITY
+from ros2_lite.dds.lib import INFINITY, RETCODE_ALREADY_DELETED, RETCODE_BAD_PARAMETER, DDSError
 
 from rclpy._entity import Entity, Work
 from rclpy.context import Context
@@ -252,8 +252,8 @@ class Executor:
                 key, self._next_key = self._next_key, self._next_key + 1
                 try:
                     self._waitset.attach(condition, key)
-                except RuntimeError:
-                    if entity._open:
+                except DDSError as error:
+                    if error.code not in (RETCODE_BAD_PARAMETER, RETCODE_ALREADY_DELETED):
                         raise
                     continue  # destroyed by another thread meanwhile
                 self._attached[condition] = (key, entity)

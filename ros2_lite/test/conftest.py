@@ -1,0 +1,82 @@
+"""Fixtures: every test that opens topics gets a domain of its own, on the loopback interface."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+for _name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS"):
+    os.environ.pop(_name, None)
+_candidates = itertools.count(os.getpid())
+
+
+def _reserve_domain() -> tuple[int, socket.socket]:
+    """A domain that no other test uses: whoever binds its lock port owns it.
+
+    Not the previous test's either: a process that was killed there stays visible until its lease of 10 s is over.
+    """
+    for _ in range(100):
+        domain = 1 + next(_candidates) % 100
+        lock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            lock.bind(("127.0.0.1", 7400 + 250 * domain + 249))
+        except OSError:
+            lock.close()
+            continue
+        return domain, lock
+    raise RuntimeError("all test domains are taken")
+
+
+@pytest.fixture
+def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A domain for this test alone, set as ROS_DOMAIN_ID."""
+    domain, lock = _reserve_domain()
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    yield domain
+    lock.close()
+
+
+@pytest.fixture
+def ros(domain_id: int) -> Iterator[int]:
+    """rclpy running in a domain of its own."""
+    import rclpy
+
+    rclpy.init(args=[])
+    yield domain_id
+    rclpy.try_shutdown()
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a Python program, given as text, in a process of its own; ends it with the test."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(text: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        path = tmp_path / f"program{len(running)}.py"
+        path.write_text(textwrap.dedent(text))
+        process = subprocess.Popen(
+            [sys.executable, "-u", str(path), *arguments],
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

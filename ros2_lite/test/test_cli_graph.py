@@ -1,0 +1,247 @@
+"""The `ros2` command beside a real node in another process."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from ros2_lite.cli import main
+
+ROS2 = [sys.executable, "-m", "ros2_lite.cli"]
+
+NODE = """
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool
+
+
+class Demo(Node):
+    def __init__(self):
+        super().__init__("demo", namespace="/lab")
+        self.declare_parameter("gain", 1.5)
+        self.declare_parameter("limits.lower", [-1.0, 2.0])
+        self.chatter = self.create_publisher(String, "chatter", 10)
+        self.image = self.create_publisher(Image, "/camera/image_raw", 10)
+        self.joints = self.create_publisher(JointState, "_hidden/joints", 10)
+        self.create_subscription(String, "heard", lambda m: print("heard", m.data), 10)
+        self.create_service(SetBool, "enable", self.enable)
+        self.create_timer(0.02, self.tick)
+        print("ready")
+
+    def enable(self, request, response):
+        response.success, response.message = request.data, f"data is {request.data}"
+        return response
+
+    def tick(self):
+        self.chatter.publish(String(data="hello"))
+        image = Image(height=480, width=640, encoding="rgb8", step=1920, data=bytes(921600))
+        image.header.frame_id = "lens"
+        self.image.publish(image)
+
+
+rclpy.init()
+try:
+    rclpy.spin(Demo())
+except (KeyboardInterrupt, ExternalShutdownException):
+    pass
+"""
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Ros2 = Callable[..., Done]
+
+
+def free_domain() -> tuple[str, socket.socket]:
+    """A domain that no other test of this machine uses, and the lock on it."""
+    for domain in random.sample(range(1, 101), 100):
+        lock = socket.socket()
+        try:
+            lock.bind(("127.0.0.1", 7400 + 250 * domain + 249))
+        except OSError:
+            lock.close()
+            continue
+        return str(domain), lock
+    raise RuntimeError("all test domains are taken")
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    """The environment of all processes of this module: a domain of its own."""
+    domain, lock = free_domain()
+    yield {
+        **os.environ,
+        "ROS_DOMAIN_ID": domain,
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "PYTHONUNBUFFERED": "1",
+    }
+    lock.close()
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Iterator[Path]:
+    """A node `/lab/demo` in a process of its own; the file with its output."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "demo.py").write_text(NODE)
+    output = folder / "output.txt"
+    with output.open("w") as out:
+        process = subprocess.Popen([sys.executable, str(folder / "demo.py")], stdout=out, stderr=out, env=environment)
+        end = time.monotonic() + 20
+        while "ready" not in output.read_text():
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield output
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0, output.read_text()
+
+
+@pytest.fixture
+def ros2(
+    demo: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Ros2:
+    """Runs one command line, in this process to save its start; each makes and ends a node of its own."""
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+        monkeypatch.setenv(name, environment[name])
+
+    def run(*arguments: str) -> Done:
+        code = main(arguments)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return run
+
+
+def interrupted(environment: dict[str, str], arguments: list[str], enough: str) -> Done:
+    """Run `ros2` as a process, with Ctrl-C as soon as it has printed `enough`."""
+    process = subprocess.Popen(
+        [*ROS2, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    out = ""
+    while enough not in out:
+        line = process.stdout.readline()
+        assert line, "it ended too early"
+        out += line
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=20)
+    return Done(process.returncode, out + rest, err)
+
+
+def test_topics_are_listed_with_their_types(ros2: Ros2) -> None:
+    lines = ros2("topic", "list", "-t").out.splitlines()
+    assert lines == sorted(lines)
+    assert {
+        "/camera/image_raw [sensor_msgs/msg/Image]",
+        "/lab/chatter [std_msgs/msg/String]",
+        "/lab/heard [std_msgs/msg/String]",
+        "/parameter_events [rcl_interfaces/msg/ParameterEvent]",
+    } <= set(lines)
+    assert not any("_hidden" in line for line in lines)
+    assert ros2("topic", "type", "/lab/chatter").out == "std_msgs/msg/String\n"
+
+
+def test_a_topic_tells_its_endpoints(ros2: Ros2) -> None:
+    out = ros2("topic", "info", "/lab/chatter", "--verbose").out
+    assert out.startswith("Type: std_msgs/msg/String\n\nPublisher count: 1\n\nNode name: demo\nNode namespace: /lab\n")
+    assert "Topic type hash: RIHS01_" in out
+    assert "Reliability: RELIABLE" in out
+    assert out.rstrip().endswith("Subscription count: 0")
+    unknown = ros2("topic", "info", "/lab/chater")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert unknown.err.startswith("Unknown topic '/lab/chater'; topics here: /camera/image_raw, /lab/chatter")
+
+
+def test_echo_prints_messages_as_yaml(ros2: Ros2) -> None:
+    assert ros2("topic", "echo", "/lab/chatter", "--once").out == "data: hello\n---\n"
+    (image, end) = ros2("topic", "echo", "/camera/image_raw", "--once", "--no-arr").out.split("---\n")
+    shown = yaml.safe_load(image)
+    assert (shown["width"], shown["data"], end) == (640, "<sequence type: uint8, length: 921600>", "")
+    assert ros2("topic", "echo", "/camera/image_raw", "--once", "--field", "header.frame_id").out == "lens\n---\n"
+    wrong = ros2("topic", "echo", "/camera/image_raw", "--field", "header.frame")
+    assert (wrong.code, wrong.err) == (
+        1,
+        "Invalid field 'header.frame': no field 'frame'; valid are: stamp, frame_id\n",
+    )
+
+
+def test_ctrl_c_ends_echo_and_hz_without_a_traceback(demo: Path, environment: dict[str, str]) -> None:
+    done = interrupted(environment, ["topic", "echo", "/lab/chatter"], "data: hello\n---\ndata: hello\n")
+    assert (done.code, done.err) == (signal.SIGINT, "")
+    done = interrupted(environment, ["topic", "hz", "/camera/image_raw"], "window:")
+    assert (done.code, done.err) == (0, "")
+    assert 40 < float(done.out.split("average rate: ")[1].split("\n")[0]) < 60
+
+
+def test_a_published_message_arrives_at_the_node(ros2: Ros2, demo: Path) -> None:
+    done = ros2("topic", "pub", "--once", "/lab/heard", "std_msgs/msg/String", "data: from the terminal")
+    assert done.code == 0
+    assert "publisher: beginning loop\npublishing #1: std_msgs.msg.String(data='from the terminal')\n" in done.out
+    ros2("topic", "pub", "-t", "3", "-r", "50", "-p", "3", "/lab/heard", "std_msgs/String", "data: thrice")
+    end = time.monotonic() + 5
+    while demo.read_text().count("heard thrice") < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    text = demo.read_text()
+    assert (text.count("heard from the terminal\n"), text.count("heard thrice\n")) == (1, 3)
+
+
+def test_nodes_are_listed_and_described(ros2: Ros2) -> None:
+    assert ros2("node", "list").out == "/lab/demo\n"
+    sections = ros2("node", "info", "/lab/demo").out.split(":\n")
+    assert sections[0] == "/lab/demo\n  Subscribers"
+    out = "".join(sections)
+    for line in (
+        "    /lab/chatter: std_msgs/msg/String\n",
+        "    /lab/enable: std_srvs/srv/SetBool\n",
+        "    /lab/demo/set_parameters_atomically: rcl_interfaces/srv/SetParametersAtomically\n",
+    ):
+        assert line in out
+    unknown = ros2("node", "info", "/lab/dmo")
+    assert (unknown.code, unknown.err) == (1, "Node not found: '/lab/dmo'; nodes here: /lab/demo\n")
+
+
+def test_a_service_is_found_and_called(ros2: Ros2) -> None:
+    assert "/lab/enable [std_srvs/srv/SetBool]" in ros2("service", "list", "-t").out.splitlines()
+    assert ros2("service", "type", "/lab/enable").out == "std_srvs/srv/SetBool\n"
+    assert ros2("service", "call", "/lab/enable", "std_srvs/srv/SetBool", "{data: true}").out == (
+        "requester: making request: std_srvs.srv.SetBool_Request(data=True)\n\n"
+        "response:\nstd_srvs.srv.SetBool_Response(success=True, message='data is True')\n\n"
+    )
+    late = ros2("service", "call", "--timeout", "0.3", "/lab/absent", "std_srvs/srv/Trigger")
+    assert late.code == 1
+    assert late.out == "waiting for service to become available...\n"
+    assert late.err == "the service '/lab/absent' did not become available in 0.3 s\n"
+
+
+def test_parameters_are_listed_read_set_and_dumped(ros2: Ros2) -> None:
+    assert ros2("param", "list", "/lab/demo").out == "  gain\n  limits.lower\n  use_sim_time\n"
+    assert ros2("param", "get", "/lab/demo", "gain").out == "Double value is: 1.5\n"
+    assert ros2("param", "get", "/lab/demo", "limits.lower", "--hide-type").out == "[-1.0, 2.0]\n"
+    assert ros2("param", "set", "/lab/demo", "gain", "2.5").out == "Set parameter successful\n"
+    refused = ros2("param", "set", "/lab/demo", "gain", "fast")
+    assert refused.code == 1
+    assert refused.err.startswith("Setting parameter failed: ")
+    assert yaml.safe_load(ros2("param", "dump", "/lab/demo").out) == {
+        "/lab/demo": {"ros__parameters": {"gain": 2.5, "limits": {"lower": [-1.0, 2.0]}, "use_sim_time": False}}
+    }
+    unknown = ros2("param", "get", "/lab/demo", "gian")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "parameters of /lab/demo: gain, limits.lower, use_sim_time" in unknown.err
