@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError  # has no public name
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
@@ -38,6 +39,10 @@ def spin(make: Callable[[], Node], threads: int) -> int:
         executor.spin()
     except UserError as error:
         failure = str(error)
+    except RCLError as error:
+        if node is not None:
+            raise
+        failure = f"ROS 2 cannot start: {' '.join(str(error).split())}"
     except (KeyboardInterrupt, ExternalShutdownException):
         failure = None
     finally:
