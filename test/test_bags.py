@@ -163,6 +163,15 @@ def test_the_metadata_are_what_rosbag2_of_humble_to_kilted_reads(tmp_path: Path)
         assert all(isinstance(profiles[0][key], int) for key in ("history", "reliability", "durability", "liveliness"))
 
 
+def test_messages_from_before_simulated_time_began_get_the_time_of_what_follows(tmp_path: Path) -> None:
+    messages = [("/instruction", text("a"), 0), ("/ee_pose", pose(START, 1, 2, 3), 0), *episode_messages(1)[1:]]
+    episode = read_episode(record(tmp_path / "one", messages))
+    assert [(m.topic, m.receive_ns) for m in episode.messages()][:2] == [("/instruction", START), ("/ee_pose", START)]
+    assert episode.duration_s < 1.0
+    only = read_episode(record(tmp_path / "two", messages[:1]))
+    assert [m.receive_ns for m in only.messages()] == [0]
+
+
 def test_an_episode_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
     writer = EpisodeWriter(tmp_path / "one", CONTRACT)
     writer.add_topic("/instruction", "std_msgs/msg/String")

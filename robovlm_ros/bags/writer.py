@@ -68,6 +68,7 @@ class EpisodeWriter:
         self._ros_distro = ros_distro
         self._channels: dict[str, _Channel] = {}
         self._schemas: dict[str, int] = {}
+        self._undated: list[tuple[str, bytes]] = []
         self._start_ns: int | None = None
         self._end_ns = 0
         self.partial.mkdir(parents=True)
@@ -102,13 +103,23 @@ class EpisodeWriter:
     def write(self, topic: str, data: bytes, receive_ns: int) -> None:
         """One message of an announced topic: CDR bytes and when they were received [ns].
 
-        The publish time is the header stamp where the type has one. Messages may come in any order of time.
+        The publish time is the header stamp where the type has one. Messages may come in any order of time. A time of
+        receipt of 0 means that simulated time was not known yet: the header stamp stands in for it, or the time of
+        the next message that has one.
         """
         channel = self._channels[topic]
-        publish_ns = header_stamp_ns(data) if channel.stamped else None
-        self._mcap.add_message(
-            channel.id, receive_ns, data, receive_ns if publish_ns is None else publish_ns, channel.count
-        )
+        publish_ns = (header_stamp_ns(data) if channel.stamped else None) or receive_ns
+        receive_ns = receive_ns or publish_ns
+        if not receive_ns:
+            self._undated.append((topic, data))
+            return
+        undated, self._undated = self._undated, []
+        for earlier_topic, earlier_data in undated:
+            self._write(self._channels[earlier_topic], earlier_topic, earlier_data, receive_ns, receive_ns)
+        self._write(channel, topic, data, receive_ns, publish_ns)
+
+    def _write(self, channel: _Channel, topic: str, data: bytes, receive_ns: int, publish_ns: int) -> None:
+        self._mcap.add_message(channel.id, receive_ns, data, publish_ns, channel.count)
         channel.count += 1
         self._start_ns = receive_ns if self._start_ns is None else min(self._start_ns, receive_ns)
         self._end_ns = max(self._end_ns, receive_ns)
@@ -133,6 +144,8 @@ class EpisodeWriter:
 
     def finish(self) -> Path:
         """Complete the episode and give it its name; returns its path."""
+        for topic, data in self._undated:  # nothing that came had a time
+            self._write(self._channels[topic], topic, data, 0, 0)
         self._mcap.finish()
         self._stream.flush()
         os.fsync(self._stream.fileno())

@@ -71,6 +71,7 @@ class RecorderNode(Node):
         self._recording: Recording | None = None
         self._last: Path | None = None
         self._instruction: bytes | None = None
+        self._in_force: bytes | None = None
         self._lock = threading.Lock()
         self._arrived = 0
         self._complaints: set[str] = set()
@@ -131,6 +132,9 @@ class RecorderNode(Node):
         self._arrived += 1
         recording = self._recording
         if recording is not None:
+            if self._in_force is not None:  # said before the episode began: its first message, at the first one's time
+                recording.put(self._contract.instruction_topic, self._in_force, receive_ns)
+                self._in_force = None
             recording.put(topic, data, receive_ns)
 
     def _look_around(self) -> None:
@@ -181,10 +185,8 @@ class RecorderNode(Node):
         except UserError:
             writer.discard()
             raise
-        recording = Recording(writer, self.get_logger().error)
-        if self._instruction is not None:
-            recording.put(self._contract.instruction_topic, self._instruction, self._now())
-        self._recording = recording
+        self._in_force = self._instruction
+        self._recording = Recording(writer, self.get_logger().error)
         return str(writer.path)
 
     def _stop(self, _request: Any) -> str:
