@@ -23,7 +23,7 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.messages import fill_command, message_class
 
-SETTLE_STEPS = 5
+SETTLE_STEPS = 7
 """Steps recorded after the goal is reached, so that the policy learns to stay."""
 
 
@@ -114,6 +114,8 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
     mark = node.create_client(SetBool, "/recorder_node/mark")
     publish = CommandPublisher(session)
     scenes = Tabletop(session.contract)
+    session.wait(start.service_is_ready, 20.0, "the recorder")
+    session.reset(options.seed)  # from here on the recorder, too, knows the simulator's time
     succeeded = 0
     for number, index in enumerate(range(worker, options.episodes, workers), start=1):
         seed = options.seed + index

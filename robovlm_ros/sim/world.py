@@ -36,7 +36,7 @@ JOINTS = (*ARM_JOINTS, GRIPPER_JOINT)
 
 _BLOCK_AREA = ((0.25, 0.50), (-0.22, 0.22))  # where blocks lie: x, y in base_link [m]
 _BLOCK_GAP_M = 0.09  # smallest distance between the centres of two blocks
-_START_BOX = ((0.20, 0.52), (-0.24, 0.24), (0.16, 0.34))  # tool position at the start of an episode [m]
+_START_BOX = ((0.20, 0.52), (-0.24, 0.24), (0.07, 0.34))  # tool position at the start of an episode [m]
 _SCENE_BOX = ((0.17, 0.58), (-0.28, 0.28), (0.06, 0.38))  # tool position of scenes made for questions [m]
 _OPEN_M = 0.04  # position of the gripper joint when it is open
 
