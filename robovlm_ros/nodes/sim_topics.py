@@ -64,7 +64,8 @@ class SimTopics:
             values = np.array([measured[dim] for dim in source.dims])
             publisher.publish(messages.fill_state(message, source, values, stamp_ns, BASE_FRAME))
         for camera, publisher in self._cameras:
-            publisher.publish(self._image(camera.type, world.render(camera.name), stamp_ns, camera.frame))
+            if publisher.get_subscription_count():  # an image costs more than all the rest: draw none for nobody
+                publisher.publish(self._image(camera.type, world.render(camera.name), stamp_ns, camera.frame))
 
     def tell_time(self, time_ns: int) -> None:
         """Publish simulated time, if this simulator keeps it."""
@@ -74,8 +75,8 @@ class SimTopics:
             self._clock.publish(message)
 
     def listeners(self) -> int:
-        """How many look at the first camera."""
-        return int(self._cameras[0][1].get_subscription_count())
+        """How many look at the cameras."""
+        return sum(int(publisher.get_subscription_count()) for _, publisher in self._cameras)
 
     def _image(self, kind: str, image: NDArray[np.uint8], stamp_ns: int, frame: str) -> Any:
         if kind.endswith("CompressedImage"):
