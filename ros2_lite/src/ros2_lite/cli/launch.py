@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    args = _parser().parse_args(arguments)
+    args = _parser().parse_intermixed_args(arguments)
     path, rest = _launch_file(args.package_name, args.launch_file_name, args.launch_arguments)
     given = _launch_arguments(rest)
     if args.show_all_subprocesses_output:

@@ -30,4 +30,4 @@ def run(command: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> int
     module = importlib.import_module(f"ros2_lite.cli.{command}.{verb}")
     inner = Parser(prog=f"ros2 {command} {verb}", description=verbs[verb])
     module.add_arguments(inner)
-    return int(module.main(inner.parse_args(arguments[1:])) or 0)
+    return int(module.main(inner.parse_intermixed_args(arguments[1:])) or 0)

@@ -14,15 +14,14 @@ from ros2_lite.cli.values import get_service, parse_values, set_message_fields
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service_name", help="Name of the ROS service to call to (e.g. '/add_two_ints')")
     parser.add_argument("service_type", help="Type of the ROS service (e.g. 'std_srvs/srv/Empty')")
-    values = parser.add_mutually_exclusive_group()
-    values.add_argument(
+    parser.add_argument(
         "values",
         nargs="?",
         default="{}",
         help="Values to fill the service request with in YAML format (e.g. '{a: 1, b: 2}'), otherwise the service "
         "request will be published with default values",
     )
-    values.add_argument("--stdin", action="store_true", help="Read values from standard input")
+    parser.add_argument("--stdin", action="store_true", help="Read values from standard input")
     parser.add_argument(
         "-r", "--rate", metavar="N", type=positive_float, help="Repeat the call at a specific rate in Hz"
     )

@@ -14,15 +14,14 @@ from ros2_lite.cli.values import get_message, parse_values, set_message_fields
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topic_name", help="Name of the ROS topic to publish to (e.g. '/chatter')")
     parser.add_argument("message_type", help="Type of the ROS message (e.g. 'std_msgs/msg/String')")
-    values = parser.add_mutually_exclusive_group()
-    values.add_argument(
+    parser.add_argument(
         "values",
         nargs="?",
         default="{}",
         help="Values to fill the message with in YAML format (e.g. 'data: Hello World'); a Header may be 'auto' and a "
         "Time 'now'; otherwise the message will be published with default values",
     )
-    values.add_argument("--stdin", action="store_true", help="Read values from standard input")
+    parser.add_argument("--stdin", action="store_true", help="Read values from standard input")
     parser.add_argument(
         "-r", "--rate", metavar="N", type=positive_float, default=1.0, help="Publishing rate in Hz (default: 1)"
     )

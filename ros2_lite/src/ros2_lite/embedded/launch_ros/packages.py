@@ -57,7 +57,7 @@ def package_executables(package: str) -> dict[str, PackageExecutable]:
         raise PackageNotFoundError(package)
     for entry in distribution.entry_points if distribution is not None else ():
         if entry.group == "console_scripts":
-            found[entry.name] = PackageExecutable(entry.name, _entry_point_command(entry), None)
+            found[entry.name] = _console_script(entry)
     folder = Path(prefix or "", "lib", package)
     if prefix is not None and folder.is_dir():
         for path in sorted(folder.iterdir()):
@@ -66,14 +66,25 @@ def package_executables(package: str) -> dict[str, PackageExecutable]:
     return found
 
 
-def _entry_point_command(entry: metadata.EntryPoint) -> tuple[str, ...]:
-    # argv[0] is what the program shows in its usage text and what `ps` is searched for.
+def _console_script(entry: metadata.EntryPoint) -> PackageExecutable:
+    """How to run a console script by this interpreter: the script that pip made of it, or else its function."""
     module, _, attribute = entry.value.partition("[")[0].strip().partition(":")
+    name = attribute.split(".")[0]
+    script = Path(sys.executable).parent / entry.name
+    try:
+        text = script.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    # Another distribution may have put a script of the same name there; pip writes this line into each of them.
+    if sys.executable in text and f"from {module} import {name}" in text and os.access(script, os.X_OK):
+        return PackageExecutable(entry.name, (str(script),), str(script))
+    # argv[0] is what the program calls itself in its usage text. The working directory, which `python -c` puts first
+    # in sys.path, goes: a console script does not find modules there either.
     code = (
-        f"import sys; from {module} import {attribute.split('.')[0]}; "
+        f"import sys; sys.path[:1] = filter(None, sys.path[:1]); from {module} import {name}; "
         f"sys.argv[0] = {entry.name!r}; sys.exit({attribute}())"
     )
-    return (sys.executable, "-c", code)
+    return PackageExecutable(entry.name, (sys.executable, "-c", code), None)
 
 
 def find_executable(package: str, executable: str) -> PackageExecutable:
