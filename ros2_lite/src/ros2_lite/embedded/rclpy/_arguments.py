@@ -43,6 +43,17 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(text, 16) if "x" in text.lower() else int(text)
 
 
+def _map(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    return {
+        # A parameter may be called "on" or "y": keys are names, never values.
+        key.value if isinstance(key, yaml.ScalarNode) else loader.construct_object(key, deep=True):  # type: ignore[no-untyped-call]
+        loader.construct_object(value, deep=True)  # type: ignore[no-untyped-call]
+        for key, value in node.value
+    }
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _map)
 _Loader.add_constructor("tag:yaml.org,2002:bool", _bool)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from ros2_lite.dds.domain import DomainError, Participant, check_domain_id, domain_id_from_environment
+from ros2_lite.dds.domain import (
+    DomainError,
+    Participant,
+    check_domain_id,
+    discovery_config,
+    domain_id_from_environment,
+)
 
 from rclpy._arguments import Arguments
 from rclpy._rclpy_pybind11 import RCLError
@@ -52,6 +58,7 @@ class Context:
                 raise RuntimeError("Domain id should not be lower than zero.")
             self._arguments = Arguments(sys.argv if args is None else args)
             try:
+                discovery_config()
                 self._domain_id = domain_id_from_environment() if domain_id is None else check_domain_id(domain_id)
             except DomainError as error:
                 raise RCLError(str(error)) from None
