@@ -28,6 +28,7 @@ from robovlm_ros.contract import CAMERA_TYPES, Camera, Command, Contract, StateS
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.diagnostics import wrong_publishers
 from robovlm_ros.nodes.entry import spin
+from robovlm_ros.nodes.instruction import hear_instructions
 from robovlm_ros.nodes.parameters import declare, fixed
 
 DEPTH, IMAGE_DEPTH = 2000, 100
@@ -108,24 +109,19 @@ class RecorderNode(Node):
             self.destroy_subscription(old[2])
 
     def _open_instruction(self) -> None:
-        """A latched instruction only reaches a transient local subscription, one of a plain `ros2 topic pub` only a
-        volatile one: so there are two, and what comes through both is taken once.
-        """
-        topic, kind = self._contract.instruction_topic, messages.message_class(self._contract.instruction_type)
-        unmatched: list[deque[bytes]] = [deque(maxlen=16), deque(maxlen=16)]
+        unmatched: dict[bool, deque[bytes]] = {True: deque(maxlen=16), False: deque(maxlen=16)}
 
-        def receive(data: bytes, mine: int) -> None:
-            if data in unmatched[1 - mine]:
-                unmatched[1 - mine].remove(data)
+        def receive(data: bytes, latched: bool) -> None:
+            # Without the last bytes, which may be padding: then DDS leaves whatever was in memory there.
+            text = data[:8] + data[8:].partition(b"\0")[0]
+            if text in unmatched[not latched]:  # it came through both subscriptions: it counts once
+                unmatched[not latched].remove(text)
                 return
-            unmatched[mine].append(data)
+            unmatched[latched].append(text)
             self._instruction = data
-            self._take(topic, data)
+            self._take(self._contract.instruction_topic, data)
 
-        for i, latched in enumerate((True, False)):
-            self.create_subscription(
-                kind, topic, lambda data, i=i: receive(bytes(data), i), _qos(True, latched), raw=True
-            )
+        hear_instructions(self, self._contract, receive, depth=IMAGE_DEPTH, raw=True)
 
     def _take(self, topic: str, data: bytes) -> None:
         receive_ns = self._now()
