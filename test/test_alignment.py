@@ -181,6 +181,14 @@ def test_an_instruction_holds_from_its_stamp_on_and_the_first_also_before() -> N
     assert [o.instruction for o in drain(aligner)] == ["at once"]
 
 
+def test_of_instructions_with_one_stamp_the_last_holds() -> None:
+    aligner = Aligner(CONTRACT)
+    for text in ("old", "", "reach the red block"):  # simulated time stood still meanwhile
+        aligner.set_instruction(text, START)
+    add_all(aligner, START)
+    assert [o.instruction for o in drain(aligner)] == ["reach the red block"]
+
+
 def test_without_an_instruction_it_is_empty() -> None:
     aligner = Aligner(CONTRACT)
     add_all(aligner, START)
