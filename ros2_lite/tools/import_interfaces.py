@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ros2_lite.messages import registry
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 
@@ -58,6 +59,31 @@ def main() -> None:
         path = root / package / "msg" / f"{name}.msg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in lines))
+    for folder in sorted(root.iterdir()):
+        write_manifest(folder)
+
+
+def write_manifest(folder: Path) -> None:
+    """A package.xml, so that the folder is a package's share directory for tools of others too."""
+    names = set(registry.names(folder.name, "msg")) | set(registry.names(folder.name, "srv"))
+    specs = [registry.spec(f"{folder.name}/msg/{name}") for name in registry.names(folder.name, "msg")]
+    for name in registry.names(folder.name, "srv"):
+        specs += registry.service(folder.name, name)
+    bases = {field.type.base for spec in specs for field in spec.fields if not field.type.is_primitive}
+    depends = sorted({base.split("/")[0] for base in bases} - {folder.name})
+    lines = [
+        '<?xml version="1.0"?>',
+        '<package format="3">',
+        f"  <name>{folder.name}</name>",
+        "  <version>0.1.0</version>",
+        f"  <description>{len(names)} interfaces of ROS 2 Jazzy, as ros2_lite carries them.</description>",
+        '  <maintainer email="ros2_lite@example.org">ros2_lite</maintainer>',
+        "  <license>Apache-2.0</license>",
+        *[f"  <depend>{name}</depend>" for name in depends],
+        "  <member_of_group>rosidl_interface_packages</member_of_group>",
+        "</package>",
+    ]
+    (folder / "package.xml").write_text("".join(f"{line}\n" for line in lines))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""Another implementation of DDS (RustDDS, through dora's ROS 2 bridge) reads and writes the same topics."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ros2_lite.messages.registry import INTERFACES
+
+PEER = """
+import json, sys, time
+import dora
+import pyarrow as pa
+
+context = dora.Ros2Context([sys.argv[1]])
+node = context.new_node("peer", "/", dora.Ros2NodeOptions(rosout=False))
+qos = dora.Ros2QosPolicies(reliable=True, keep_last=5, max_blocking_time=0.1)
+image = node.create_subscription(node.create_topic("/camera/image_raw", "sensor_msgs/Image", qos))
+joints = node.create_subscription(node.create_topic("/joint_states", "sensor_msgs/JointState", qos))
+chatter = node.create_publisher(node.create_topic("/instruction", "std_msgs/String", qos))
+found = {}
+deadline = time.monotonic() + 30
+while time.monotonic() < deadline:
+    time.sleep(0.02)
+    chatter.publish(pa.array([{"data": "pick up the red block"}]))
+    for name, subscription in (("image", image), ("joints", joints)):
+        if name not in found:
+            message = subscription.next()
+            if message is not None:
+                found[name] = message.to_pylist()[0]
+    if len(found) == 2:
+        break
+assert len(found) == 2, found.keys()
+found["image"]["data"] = [len(found["image"]["data"]), sum(found["image"]["data"])]
+print(json.dumps(found), flush=True)
+for _ in range(20):
+    chatter.publish(pa.array([{"data": "pick up the red block"}]))
+"""
+
+
+def test_it_receives_images_and_joint_states_and_sends_a_string(
+    domain_id: int, program: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dora", reason="the independent peer needs dora-rs")
+    pytest.importorskip("pyarrow", reason="the independent peer needs pyarrow")
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from sensor_msgs.msg import Image, JointState
+    from std_msgs.msg import String
+
+    # The peer discovers by multicast only, so this test does too, on the loopback interface.
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    share = tmp_path / "prefix"
+    share.mkdir()
+    (share / "share").symlink_to(INTERFACES)
+    rclpy.init(args=[])
+    node = rclpy.create_node("robot")
+    images = node.create_publisher(Image, "/camera/image_raw", 10)
+    joints = node.create_publisher(JointState, "/joint_states", 10)
+    heard: list[str] = []
+    node.create_subscription(String, "/instruction", lambda message: heard.append(message.data), 10)
+    image = Image(height=48, width=64, encoding="rgb8", step=192, data=bytes(range(256)) * 36)
+    image.header.frame_id = "camera"
+    state = JointState(name=["shoulder", "elbow"], position=[0.5, -1.5], velocity=[0.0, 2.0])
+
+    def send() -> None:
+        images.publish(image)
+        joints.publish(state)
+
+    node.create_timer(0.05, send)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    peer = program(PEER, str(share))
+    output: list[str] = []
+    reader = threading.Thread(target=lambda: output.extend(peer.communicate(timeout=40)))
+    reader.start()
+    while reader.is_alive():
+        executor.spin_once(timeout_sec=0.1)
+    reader.join()
+    assert peer.returncode == 0, output[1]
+    received = json.loads(output[0].splitlines()[-1])
+    assert received["image"]["data"] == [9216, sum(range(256)) * 36]
+    assert (received["image"]["height"], received["image"]["encoding"]) == (48, "rgb8")
+    assert received["image"]["header"]["frame_id"] == "camera"
+    assert received["joints"]["name"] == ["shoulder", "elbow"]
+    assert received["joints"]["position"] == [0.5, -1.5]
+    assert set(heard) == {"pick up the red block"}
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown()
