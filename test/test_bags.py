@@ -319,6 +319,21 @@ def test_a_damaged_episode_is_named_in_one_line(tmp_path: Path, how: str, capsys
     assert "Traceback" not in printed.err
 
 
+def test_messages_that_are_not_what_the_contract_says_name_their_episode(tmp_path: Path) -> None:
+    t = START + STEP // 2
+    for i, (topic, data, said) in enumerate(
+        (
+            ("/joint_states", joints(t, ["elbow"], [1.0]), "no joint 'joint_1' in the message"),
+            ("/gripper/command", joints(t, ["elbow"], [1.0]), "no joint 'gripper' in the message"),
+            ("/camera/image_raw", image(t, picture(1, 0)), "image of 64x64, the contract says 96x96"),
+            ("/ee_pose", b"\0\1\0\0broken", "are not a geometry_msgs/msg/PoseStamped"),
+        )
+    ):
+        path = record(tmp_path / f"bad{i}", [*episode_messages(), (topic, data, t)])
+        with pytest.raises(UserError, match=f"bad{i} cannot be used: .*{said}"):
+            list(observations(read_episode(path)))
+
+
 def test_missing_folders_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="does not exist"):
         read_episode(tmp_path / "none")

@@ -107,9 +107,10 @@ class Commands:
         by_topic = {command.topic: command for command in contract.commands}
         found: dict[str, list[tuple[int, NDArray[np.float64]]]] = {topic: [] for topic in by_topic}
         for message in episode.messages(by_topic):
-            decoded = message.decode()
+            with _named(episode.path):
+                decoded = message.decode()
+                values = codec.command_values(decoded, by_topic[message.topic])
             stamp_ns = codec.stamp_ns(decoded)
-            values = codec.command_values(decoded, by_topic[message.topic])
             found[message.topic].append((message.receive_ns if stamp_ns is None else stamp_ns, values))
         self._tracks: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
         for command in contract.commands:
@@ -216,9 +217,23 @@ def observations(episode: Episode, cameras: Sequence[str] | None = None, chunk_s
 
 def _observed(episode: Episode, aligner: Aligner, topics: Collection[str]) -> Iterator[Observation]:
     for message in episode.messages(topics):
-        aligner.add_message(message.topic, message.decode(), message.receive_ns)
-        while (observation := aligner.next_observation()) is not None:
+        with _named(episode.path):
+            aligner.add_message(message.topic, message.decode(), message.receive_ns)
+        while True:
+            with _named(episode.path):
+                observation = aligner.next_observation()
+            if observation is None:
+                break
             yield observation
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A message that is not what the contract says is an error of its episode."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"episode {path} cannot be used: {error}") from error
 
 
 def _from_mcap(source: Path, topics: Collection[str] | None) -> Iterator[Message]:
