@@ -8,25 +8,34 @@ without listening. Success is judged by where the tool ends.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robovlm_ros.cli.command import parser, run, write_json
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 
+if TYPE_CHECKING:
+    from robovlm_ros.sim.tasks import Block
+
 STILL_M = 0.003
 """The arm has come to rest when the tool stays within this [m] ..."""
 STILL_S = 0.6
 """... for so long [s]."""
+
+REACTION_AFTER_NS = 500_000_000
+"""How long the first instruction is followed before it is changed [ns]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +74,7 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("--seed", type=int, default=0, help="chooses the scenes; no training seed is used")
     arguments.add_argument("--seconds", type=float, default=5.0, help="longest episode [s of the robot's clock]")
     arguments.add_argument("--lockstep", action="store_true", help="the simulator waits for the policy")
+    arguments.add_argument("--reactions", type=int, default=0, help="also change the instruction so often under way")
     arguments.add_argument("--no-control", action="store_true", help="leave the no-language control out")
     arguments.add_argument("--video", type=Path, help="write a film of the episodes (.mp4 or .gif)")
     arguments.add_argument("--json", type=Path, help="write the results as JSON")
@@ -113,13 +123,18 @@ def _evaluate(options: argparse.Namespace) -> int:
                 runner.run(scene_seed(options.seed, index), blank=True)
                 for index in range(0 if options.no_control else options.episodes)
             ]
-        log = nodes.log("policy_node")
+            reactions = [runner.react(scene_seed(options.seed, 5000 + index)) for index in range(options.reactions)]
+        nodes.end()
+        said = [line for line in nodes.log("policy_node") if " p50 " in line][-1:]
     if film:
         film.close()
         print(f"evaluate: film in {options.video}")
     results = summary(episodes, control, mode, options.seed, time.monotonic() - start)
-    for line in [line for line in log if "p50" in line][-1:]:
-        print(line)
+    if reactions:
+        results["reaction_s"] = {"p50": float(np.median(reactions)), "max": max(reactions), "changes": len(reactions)}
+    if said:
+        results["policy_statistics"] = said[0].partition("[policy_node]: ")[2]
+        results["latency_ms"] = latency(said[0])
     _report(results)
     write_json(options.json, results)
     return 0
@@ -171,6 +186,34 @@ class Runner:
             seconds=(end - begin) / 1e9,
         )
 
+    def react(self, seed: int) -> float:
+        """Change the instruction under way; the time until the tool is 1 cm nearer to the new goal [s]."""
+        from robovlm_ros.sim.tasks import goal_position, instruction_for
+
+        session = self._session
+        rng = np.random.default_rng(seed)
+        session.instruct("")
+        session.reset(seed)
+        first, second = _apart(session.poses[-1][1], session.blocks)
+        begin = session.time_ns
+        session.instruct(instruction_for(first.colour, rng))
+        session.wait(lambda: session.time_ns >= begin + REACTION_AFTER_NS, 60.0, "the first half second")
+        change = session.time_ns
+        goal = goal_position(second)
+        session.instruct(instruction_for(second.colour, rng))
+        nearest = float(np.linalg.norm(session.poses[-1][1] - goal))
+
+        def turned() -> bool:
+            nonlocal nearest
+            distance = float(np.linalg.norm(session.poses[-1][1] - goal))
+            if distance < nearest - 0.01:
+                return True
+            nearest = max(nearest, distance)  # it still moves on towards the first goal
+            return session.time_ns - change > self._limit_ns
+
+        session.wait(turned, 60.0, "the reaction")
+        return float(session.time_ns - change) / 1e9
+
     def _rests(self, begin_ns: int) -> bool:
         """The tool has hardly moved for a while (and was given time to start)."""
         poses = self._session.poses
@@ -179,6 +222,23 @@ class Runner:
         since = poses[-1][0] - round(STILL_S * 1e9)
         recent = np.array([position for stamp, position in poses if stamp >= since])  # (n, 3)
         return bool(np.linalg.norm(recent - recent[-1], axis=1).max() < STILL_M)
+
+
+def _apart(tool: NDArray[np.float64], blocks: Sequence[Block]) -> tuple[Block, Block]:
+    """The two blocks whose directions from the tool differ most: going to one leads away from the other."""
+    from robovlm_ros.sim.tasks import goal_position
+
+    def cosine(pair: tuple[Block, Block]) -> float:
+        one, other = (goal_position(block) - tool for block in pair)
+        return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+    return min(itertools.combinations(blocks, 2), key=cosine)
+
+
+def latency(line: str) -> dict[str, float]:
+    """Camera stamp to command [ms], from the policy's own line of statistics; empty where it measured none."""
+    found = re.search(r"camera stamp to command p50 ([0-9.]+) ms, p99 ([0-9.]+) ms", line)
+    return {"p50": float(found[1]), "p99": float(found[2])} if found else {}
 
 
 def summary(
@@ -223,6 +283,11 @@ def _say(number: int, total: int, episodes: Sequence[Episode]) -> None:
 
 
 def _report(results: dict[str, Any]) -> None:
+    if "policy_statistics" in results:
+        print(results["policy_statistics"])
+    if "reaction_s" in results:
+        reaction = results["reaction_s"]
+        print(f"a changed instruction turns the arm after {reaction['p50']:.1f} s (at most {reaction['max']:.1f} s)")
     low, high = results["success_interval_95"]
     print(
         f"success within 4 cm {results['success_rate']:.1%} (95 %: {low:.1%} to {high:.1%}), "

@@ -52,19 +52,29 @@ class Nodes:
     def __enter__(self) -> Nodes:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """End all nodes; their logs stay readable until the ``with`` block ends."""
         for _, process, _ in self._running:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
-        for _, process, log in self._running:
-            try:
-                process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for _, process, _ in self._running:
+            _wait(process)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+        for _, _, log in self._running:
             log.close()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a process; kill it when that takes too long."""
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _lines(log: IO[bytes]) -> list[str]:
