@@ -22,16 +22,12 @@ class ActionChunk:
     """The instruction that this chunk follows."""
 
 
-def to_absolute(
-    contract: Contract, relative: NDArray[np.floating], state: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def to_absolute(contract: Contract, relative: NDArray[np.floating], state: NDArray[np.floating]) -> NDArray[np.float64]:
     """Policy actions (..., action_dim) to values to send, given the state (..., state_dim) they were decided in."""
     return np.asarray(relative, np.float64) + _offset(contract, state)
 
 
-def to_relative(
-    contract: Contract, absolute: NDArray[np.floating], state: NDArray[np.floating]
-) -> NDArray[np.float64]:
+def to_relative(contract: Contract, absolute: NDArray[np.floating], state: NDArray[np.floating]) -> NDArray[np.float64]:
     """Inverse of `to_absolute`: sent values (..., action_dim) to what the policy must decide."""
     return np.asarray(absolute, np.float64) - _offset(contract, state)
 

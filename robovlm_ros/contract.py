@@ -238,9 +238,7 @@ def _build(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
     missing = [
         name
         for name, field in fields.items()
-        if field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-        and name not in values
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and name not in values
     ]
     if missing:
         raise UserError(f"{where}: key '{missing[0]}' is missing")

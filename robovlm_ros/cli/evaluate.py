@@ -209,7 +209,7 @@ class Runner:
             if distance < nearest - 0.01:
                 return True
             nearest = max(nearest, distance)  # it still moves on towards the first goal
-            return session.time_ns - change > self._limit_ns
+            return bool(session.time_ns - change > self._limit_ns)
 
         session.wait(turned, 60.0, "the reaction")
         return float(session.time_ns - change) / 1e9
