@@ -14,7 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from robovlm_ros.contract import Contract
+from robovlm_ros.checkpoints import find_checkpoint, find_contract
 
 BOOLEANS = ["true", "false"]
 
@@ -53,7 +53,7 @@ def generate_launch_description() -> LaunchDescription:
                 choices=BOOLEANS,
                 description="Give one instruction after another and film what happens",
             ),
-            OpaqueFunction(function=_simulator),
+            OpaqueFunction(function=_robot),
             Node(
                 package="robovlm_ros",
                 executable="policy_node",
@@ -109,9 +109,11 @@ def _flag(name: str) -> ParameterValue:
     return ParameterValue(LaunchConfiguration(name), value_type=bool)
 
 
-def _simulator(context: LaunchContext) -> list[Any]:
-    """The simulator that the contract names."""
-    simulator = Contract.load(LaunchConfiguration("contract").perform(context)).simulator
+def _robot(context: LaunchContext) -> list[Any]:
+    """The simulator that the contract names; a launch that cannot work ends here, before anything is started."""
+    given = LaunchConfiguration("contract").perform(context)
+    checkpoint = find_checkpoint(LaunchConfiguration("checkpoint").perform(context))
+    simulator = find_contract(checkpoint, given).simulator
     if simulator == "none":
         return []
     return [

@@ -7,6 +7,7 @@ command that is due, through the safety filter, and waits for neither.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import sys
 import threading
@@ -78,6 +79,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
 
         self._engine = PolicyEngine.load(folder, settings.device, settings.threads)
         self._engine.warm_up()
+        gc.freeze()  # collecting all that was loaded would cost tenths of a second, now and then and at the end
         self._sensing = threading.Condition()
         self._aligner = Aligner(self._contract, self._engine.cameras)
         self._news = self._closing = False
