@@ -1,6 +1,6 @@
 """Stage one: a small VLM learns to see and to answer questions about what it sees; no actions yet.
 
-Three losses, all from rendered scenes whose content the simulator knows:
+Four losses, all from rendered scenes whose content the simulator knows:
 
 - *answers*: cross entropy through the language model's own head. A location is two words, column and row,
   in random order; the last word of the question carries the mean of both targets, so that this one
@@ -8,9 +8,13 @@ Three losses, all from rendered scenes whose content the simulator knows:
 - *what*: which image token a labelled thing lies in, by the scalar product of the label's word
   embedding with the image tokens.
 - *where*: each image token, put through the language model's norm and head, says its location in the same
-  words as answers do; a token that holds a thing says that thing's. An answer then is: find the token that
-  resembles the word asked for, and repeat its location. Without this loss a small model stays for many
-  hundred steps where it knows things and words but not how to look up one by the other.
+  words as answers do; a token that holds a thing says that thing's.
+- *which*: behind the first layer of the text tower, the last word of a question resembles the image token
+  that holds what it asks for.
+
+An answer then is short work: know which thing is asked for, find the token that is like it, repeat its
+location. With the answers' loss alone a small model stays for many hundred steps where it knows things and
+words but not how to look up one by the other.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ class PretrainOptions:
     """Further scenes, kept aside to measure the localisation error."""
     questions: int = 3
     """Questions asked about each image in a batch; the image is encoded once for all of them."""
-    steps: int = 1400
+    steps: int = 1200
     """Optimiser steps."""
     batch_size: int = 32
     """Images per step."""
@@ -66,6 +70,8 @@ class PretrainOptions:
     """Weight of the loss on what image tokens hold, beside the answer loss."""
     where_weight: float = 0.3
     """Weight of the loss on where image tokens say they are."""
+    which_weight: float = 0.5
+    """Weight of the loss on which image token a question asks for."""
     seed: int = 0
     """Seed of weights, scenes, questions and order."""
     threads: int = 1
@@ -113,6 +119,7 @@ class QuestionCollator:
 
         Returns input_ids (B, T), segments (B, T) with 0 for the image, 1.. for the questions and -1 for padding,
         position_ids (B, T), targets (B, T, V) that sum to 1 where an answer is due and to 0 elsewhere,
+        asked (B, T, 2) the location asked for at the last word of a question and NaN elsewhere,
         pixel_values (B, 1, 3, H, W), points (B, labels, 2).
         """
         rows = [self._row(item["questions"]) for item in items]
@@ -122,19 +129,23 @@ class QuestionCollator:
         segments = torch.full((batch, length), -1)
         positions = torch.zeros(batch, length, dtype=torch.long)
         targets = torch.zeros(batch, length, self.vocabulary)
+        asked = torch.full((batch, length, 2), torch.nan)
         for index, (ids, segment, position, target) in enumerate(rows):
             input_ids[index, : len(ids)] = torch.tensor(ids)
             segments[index, : len(ids)] = torch.tensor(segment)
             positions[index, : len(ids)] = torch.tensor(position)
-            for place, words in target:
+            for place, words, point in target:
                 for word, weight in words:
                     targets[index, place, word] += weight
+                if point is not None:
+                    asked[index, place] = torch.tensor(point)
         images = self.processor.image_processor([[item["image"]] for item in items], return_tensors="pt")
         return {
             "input_ids": input_ids,
             "segments": segments,
             "position_ids": positions,
             "targets": targets,
+            "asked": asked,
             "pixel_values": images["pixel_values"],
             "points": torch.from_numpy(np.stack([item["points"] for item in items])),
         }
@@ -142,12 +153,13 @@ class QuestionCollator:
     def _row(self, questions: Sequence[tuple[Question, bool]]) -> tuple[list[int], list[int], list[int], list[Any]]:
         ids, segment = list(self.prefix), [0] * len(self.prefix)
         positions = list(range(len(self.prefix)))
-        targets: list[tuple[int, list[tuple[int, float]]]] = []
+        targets: list[tuple[int, list[tuple[int, float]], tuple[float, float] | None]] = []
         for number, (question, row_first) in enumerate(questions, start=1):
             words = self.word_ids(question.text)
             answer, due = self._answer(question, row_first)
             start = len(ids) + len(words) - 1  # the last word of the question predicts the first of the answer
-            targets += [(start + offset, weights) for offset, weights in enumerate(due)]
+            points = [question.point] + [None] * (len(due) - 1)
+            targets += [(start + offset, *what) for offset, what in enumerate(zip(due, points, strict=True))]
             ids += words + answer
             segment += [number] * (len(words) + len(answer))
             positions += range(len(self.prefix), len(self.prefix) + len(words) + len(answer))
@@ -186,19 +198,20 @@ def block_mask(segments: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return mask[:, None]
 
 
-def answer_hidden(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Last hidden states (B, T, D) of a packed batch and its image tokens (B, N, D)."""
+def answer_hidden(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Last hidden states (B, T, D) of a packed batch, its image tokens (B, N, D), hidden states behind layer 1."""
     features = torch.stack(list(model.get_image_features(batch["pixel_values"]).pooler_output))  # (B, N, D)
     embeddings = model.get_input_embeddings()(batch["input_ids"])  # (B, T, D)
     is_image = (batch["input_ids"] == model.config.image_token_id)[..., None]
     embeddings = embeddings.masked_scatter(is_image, features.to(embeddings.dtype))
-    hidden = model.get_decoder()(
+    output = model.get_decoder()(
         inputs_embeds=embeddings,
         attention_mask=block_mask(batch["segments"], embeddings.dtype),
         position_ids=batch["position_ids"],
         use_cache=False,
-    ).last_hidden_state
-    return hidden, features
+        output_hidden_states=True,
+    )
+    return output.last_hidden_state, features, output.hidden_states[1]
 
 
 def answer_loss(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -217,11 +230,27 @@ def what_loss(features: torch.Tensor, words: torch.Tensor, points: torch.Tensor)
     side = int(features.shape[1] ** 0.5)
     scores = torch.einsum("bnd,ld->bln", features, words) / features.shape[-1] ** 0.5  # (B, L, N)
     present = ~points.isnan().any(-1)  # (B, L)
-    place = (points[present] * side - 0.5).clamp(0, side - 1)  # (n, 2)
-    grid = torch.arange(side)
-    hat = (1 - (place[..., None] - grid).abs()).clamp(min=0)  # (n, 2, side)
-    target = (hat[:, 1, :, None] * hat[:, 0, None, :]).flatten(1)  # (n, N)
+    target = token_weights(points[present], side)  # (n, N)
     return -(target * functional.log_softmax(scores[present], dim=-1)).sum(-1).mean()
+
+
+def which_loss(hidden: torch.Tensor, features: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Cross entropy between softmax(hidden·image token) over the tokens and where the thing asked for is.
+
+    hidden (B, T, D) behind the first layer, features (B, N, D), asked (B, T, 2) in [0, 1] or NaN.
+    """
+    due = ~asked.isnan().any(-1)  # (B, T)
+    own = features[due.nonzero()[:, 0]]  # (n, N, D) image tokens of the sample that each question belongs to
+    scores = torch.einsum("nd,nkd->nk", hidden[due], own) / features.shape[-1] ** 0.5  # (n, N)
+    target = token_weights(asked[due], int(features.shape[1] ** 0.5))
+    return -(target * functional.log_softmax(scores, dim=-1)).sum(-1).sum() / due.sum().clamp(min=1)
+
+
+def token_weights(points: torch.Tensor, side: int) -> torch.Tensor:
+    """(n, side²) bilinear weights of the four image tokens nearest to points (n, 2) in [0, 1]."""
+    place = (points * side - 0.5).clamp(0, side - 1)  # (n, 2)
+    hat = (1 - (place[..., None] - torch.arange(side)).abs()).clamp(min=0)  # (n, 2, side)
+    return (hat[:, 1, :, None] * hat[:, 0, None, :]).flatten(1)
 
 
 def where_loss(
@@ -264,7 +293,7 @@ def localisation_error(
                     question = Question(text=phrase(label), point=(x, y))
                     items.append({"image": scenes.images[index], "points": points, "questions": [(question, False)]})
         batch = collator(items)
-        hidden, _ = answer_hidden(model, batch)
+        hidden, _, _ = answer_hidden(model, batch)
         first = (batch["targets"].sum(-1) > 0).int().argmax(1)  # (B,) the position that knows the location
         logits = model.lm_head(hidden[torch.arange(len(items)), first])  # (B, V)
         found = np.stack(
@@ -295,12 +324,13 @@ def pretrain(
 
     class AnswerTrainer(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-            hidden, features = answer_hidden(model, inputs)
+            hidden, features, early = answer_hidden(model, inputs)
             loss = answer_loss(model, hidden, inputs["targets"])
             words = model.get_input_embeddings()(label_ids)  # (L, D)
             points = inputs["points"]
             loss = loss + options.what_weight * what_loss(features, words, points)
             loss = loss + options.where_weight * where_loss(model, features, points, collator.x_ids, collator.y_ids)
+            loss = loss + options.which_weight * which_loss(early, features, inputs["asked"])
             return (loss, {}) if return_outputs else loss
 
     def measure() -> dict[str, float]:

@@ -37,7 +37,7 @@ class PolicyHead(nn.Module):
 
     @property
     def binary(self) -> torch.Tensor:
-        """(action_dim,) True where the action is binary; no buffer, for loading leaves those that are not saved empty."""
+        """(action_dim,) True where the action is binary. No buffer: loading leaves buffers that are not saved empty."""
         return torch.tensor(self.shape.binary, dtype=torch.bool, device=next(self.parameters()).device)
 
     def loss(self, latents: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
