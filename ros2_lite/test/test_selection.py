@@ -61,7 +61,9 @@ def test_a_ros_of_another_python_is_a_clear_error(tmp_path: Path) -> None:
     ros = make_ros(tmp_path, ".cpython-38-x86_64-linux-gnu.so")
     line = run("import std_msgs.msg", ros).stderr.rstrip().splitlines()[-1]
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    assert line.startswith("ImportError: ") and "Python 3.8" in line and f"Python {here}" in line
+    assert line.startswith("ImportError: ")
+    assert "Python 3.8" in line
+    assert f"Python {here}" in line
     assert "ROS2_LITE=always" in line
 
 
@@ -75,11 +77,13 @@ def test_doctor_says_which_one_is_in_use_and_why(command: list[str], tmp_path: P
         )
 
     embedded = doctor()
-    assert embedded.returncode == 0 and "in use: ros2_lite" in embedded.stdout
+    assert embedded.returncode == 0
+    assert "in use: ros2_lite" in embedded.stdout
     real = doctor(PYTHONPATH=str(make_ros(tmp_path / "ok", fitting())))
     assert "in use: the real ROS 2" in real.stdout
     wrong = doctor(PYTHONPATH=str(make_ros(tmp_path / "bad", ".cpython-38-x86_64-linux-gnu.so")))
-    assert wrong.returncode == 1 and "Python 3.8" in wrong.stdout
+    assert wrong.returncode == 1
+    assert "Python 3.8" in wrong.stdout
 
 
 def test_importing_other_things_loads_nothing_of_ros2_lite_but_the_finder() -> None:

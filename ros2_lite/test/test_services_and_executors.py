@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,10 +32,8 @@ def spinning(node: Node) -> Iterator[MultiThreadedExecutor]:
     executor.add_node(node)
 
     def spin() -> None:
-        try:
+        with contextlib.suppress(ExternalShutdownException):
             executor.spin()
-        except ExternalShutdownException:
-            pass
 
     thread = threading.Thread(target=spin)
     thread.start()
@@ -110,7 +109,8 @@ def test_a_callback_may_call_a_service_of_the_same_node(node: Node, spinning: Mu
 
     node.create_service(Trigger, "outer", outer, callback_group=group)
     client = node.create_client(Trigger, "outer")
-    assert client.wait_for_service(2.0) and inner.wait_for_service(2.0)
+    assert client.wait_for_service(2.0)
+    assert inner.wait_for_service(2.0)
     assert client.call(Trigger.Request(), timeout_sec=5.0).message == "outer done"
 
 
@@ -157,9 +157,7 @@ def test_callbacks_run_in_parallel_as_far_as_their_group_allows(
     assert seen >= most if most > 1 else seen == 1
 
 
-def test_a_busy_group_does_not_make_the_executor_spin_in_place(
-    node: Node, spinning: MultiThreadedExecutor
-) -> None:
+def test_a_busy_group_does_not_make_the_executor_spin_in_place(node: Node, spinning: MultiThreadedExecutor) -> None:
     release, entered = threading.Event(), threading.Event()
 
     def block(message: Any) -> None:
@@ -194,13 +192,15 @@ def test_timers_keep_their_rate_and_can_be_cancelled_and_reset(node: Node) -> No
     timer.cancel()
     count = len(ticks)
     rclpy.spin_once(node, timeout_sec=0.1)
-    assert len(ticks) == count and timer.is_canceled()
+    assert len(ticks) == count
+    assert timer.is_canceled()
     timer.reset()
     rclpy.spin_once(node, timeout_sec=1.0)
     assert len(ticks) == count + 1
     idle = node.create_timer(0.01, lambda: ticks.clear(), autostart=False)
     rclpy.spin_once(node, timeout_sec=0.05)
-    assert ticks and idle.is_canceled()
+    assert ticks
+    assert idle.is_canceled()
 
 
 def test_an_error_in_a_callback_ends_the_spin_that_ran_it(node: Node) -> None:
@@ -246,9 +246,7 @@ def test_destroying_entities_while_spinning_is_harmless(node: Node, spinning: Mu
     assert node.count_publishers("short") == 0
 
 
-def test_a_rate_sleeps_its_period_and_is_interrupted_by_shutdown(
-    node: Node, spinning: MultiThreadedExecutor
-) -> None:
+def test_a_rate_sleeps_its_period_and_is_interrupted_by_shutdown(node: Node, spinning: MultiThreadedExecutor) -> None:
     rate = node.create_rate(50)
     rate.sleep()
     start = time.monotonic()

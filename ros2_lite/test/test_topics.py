@@ -90,14 +90,13 @@ def test_a_reliable_subscription_gets_nothing_from_a_best_effort_publisher_and_s
     node = Node("qos")
     received: list[Any] = []
     node.create_subscription(String, "chatter", received.append, 10)
-    publisher = node.create_publisher(
-        String, "chatter", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    )
+    publisher = node.create_publisher(String, "chatter", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT))
     publisher.publish(String())
     assert not spin_until(node, lambda: received, timeout=0.5)
     assert publisher.get_subscription_count() == 0
     errors = capfd.readouterr().err
-    assert "offering incompatible QoS" in errors and "RELIABILITY" in errors
+    assert "offering incompatible QoS" in errors
+    assert "RELIABILITY" in errors
     node.destroy_node()
 
 
@@ -106,7 +105,8 @@ def test_wait_for_message_needs_no_spinning(ros: int) -> None:
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     node.create_publisher(String, "state", latched).publish(String(data="ready"))
     done, message = wait_for_message(String, node, "state", qos_profile=latched, time_to_wait=2.0)
-    assert done and message.data == "ready"
+    assert done
+    assert message.data == "ready"
     assert wait_for_message(String, node, "silence", time_to_wait=0.05) == (False, None)
     node.destroy_node()
 

@@ -50,7 +50,7 @@ def main() -> None:
         package, _, name = full.split("/")
         if package not in PACKAGES:
             continue
-        lines = [f'{kind} {key}="{value}"' if kind == "string" else f"{kind} {key}={value}" for key, kind, value in constants]
+        lines = [f"{kind} {key}={value}" for key, kind, value in constants]
         for field, desc in fields:
             if field == "structure_needs_at_least_one_member":
                 continue

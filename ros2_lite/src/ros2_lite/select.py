@@ -84,8 +84,8 @@ def decide() -> tuple[str, str]:
     if other:
         here = f"{sys.version_info[0]}.{sys.version_info[1]}"
         raise ImportError(
-            f"the sourced ROS 2 ({folder}) is built for Python {other}, this is Python {here}: run that Python, or use a"
-            " shell without the ROS 2 environment, or set ROS2_LITE=always to use ros2_lite instead of it"
+            f"the sourced ROS 2 ({folder}) is built for Python {other}, this is Python {here}: run that Python, or use"
+            " a shell without the ROS 2 environment, or set ROS2_LITE=always to use ros2_lite instead of it"
         )
     return "real", f"a real rclpy is in {folder}"
 
@@ -123,4 +123,4 @@ FINDER = Finder()
 def install() -> None:
     """Put the finder first in `sys.meta_path`; harmless when it is there already."""
     if FINDER not in sys.meta_path:
-        sys.meta_path.insert(0, FINDER)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, FINDER)

@@ -15,7 +15,7 @@ from ros2_lite.messages.codec import DTYPES, TYPECODES, Codec
 from ros2_lite.messages.spec import INT_RANGES, Field, FieldType, MessageSpec
 
 CHECK_FIELDS = os.environ.get("ROS_PYTHON_CHECK_FIELDS", "1") != "0"
-"""Whether assignments are checked (AssertionError), as Humble always does; ``ROS_PYTHON_CHECK_FIELDS=0`` turns it off."""
+"""Whether assignments are checked (AssertionError), as Humble always does; ROS_PYTHON_CHECK_FIELDS=0 turns it off."""
 
 _FLOAT32_MAX = 3.402823466e38
 _lock = threading.RLock()
@@ -217,9 +217,8 @@ def _check_single(name: str, kind: FieldType) -> Callable[[Any], Any]:
     if base == "byte":
 
         def check_byte(value: Any) -> Any:
-            assert isinstance(value, (bytes, bytearray)) and len(value) == 1, (
-                f"The '{name}' field must be of type 'bytes' with length 1, not {value!r}"
-            )
+            is_byte = isinstance(value, (bytes, bytearray)) and len(value) == 1
+            assert is_byte, f"The '{name}' field must be of type 'bytes' with length 1, not {value!r}"
             return value
 
         return check_byte
@@ -282,7 +281,7 @@ def _check_numbers(name: str, kind: FieldType) -> Callable[[Any], Any]:
             )
             _check_size(name, kind, value.size)
             stored = array(code)
-            stored.frombytes(memoryview(np.ascontiguousarray(value, dtype=dtype).reshape(-1)).cast("B"))
+            stored.frombytes(np.ascontiguousarray(value, dtype=dtype).reshape(-1).data.cast("B"))
             return stored
         if code == "B" and isinstance(value, (bytes, bytearray, memoryview)):
             stored = array(code)
@@ -335,4 +334,3 @@ def _is_sequence(value: Any) -> bool:
 
 def _type_of(value: Any) -> str:
     return f"'{type(value).__name__}'"
-

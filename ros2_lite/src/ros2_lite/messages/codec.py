@@ -67,7 +67,7 @@ _PAD = [b"\0" * n for n in range(8)]
 class Codec:
     """Encoder and decoder of one message class, whose slots are ``_<field>``."""
 
-    def __init__(self, spec: MessageSpec, cls: type, class_of: Callable[[str], Any]) -> None:
+    def __init__(self, spec: MessageSpec, cls: Any, class_of: Callable[[str], Any]) -> None:
         self.spec = spec
         self._cls = cls
         self._class_of = class_of
@@ -366,7 +366,7 @@ def _bytes_of(base: str) -> Callable[[Any], Any]:
         if isinstance(value, array) and value.typecode == code and sys.byteorder == "little":
             return memoryview(value).cast("B")
         flat = np.ascontiguousarray(value, dtype=dtype).reshape(-1)
-        return memoryview(flat.view(np.uint8))
+        return flat.view(np.uint8).data
 
     return as_bytes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from ros2_lite.messages.spec import InterfaceError, MessageSpec, parse_message, parse_service
@@ -34,13 +34,13 @@ def _text(package: str, kind: str, name: str) -> str:
         raise InterfaceError(f"there is no interface '{package}/{kind}/{name}'; {package} has: {choices}") from None
 
 
-@lru_cache(maxsize=None)
+@cache
 def service(package: str, name: str) -> tuple[MessageSpec, MessageSpec]:
     """Request and response of a service."""
     return parse_service(f"{package}/srv/{name}", _text(package, "srv", name))
 
 
-@lru_cache(maxsize=None)
+@cache
 def spec(full_name: str) -> MessageSpec:
     """The definition of ``package/msg/Name``, ``package/srv/Name_Request`` or ``..._Response``."""
     package, kind, name = full_name.split("/")
@@ -54,10 +54,10 @@ def spec(full_name: str) -> MessageSpec:
     raise InterfaceError(f"'{full_name}' names no message")
 
 
-@lru_cache(maxsize=None)
+@cache
 def hash_of(full_name: str) -> str:
     """RIHS01 hash of a message, or of a whole service given as ``package/srv/Name``."""
-    package, kind, name = full_name.split("/")
+    _, kind, name = full_name.split("/")
     if kind == "srv" and not name.endswith(("_Request", "_Response", "_Event")):
         return type_hash(service_spec(full_name)[0], spec)
     return type_hash(spec(full_name), spec)

@@ -7,10 +7,28 @@ import re
 from dataclasses import dataclass
 
 PRIMITIVES = frozenset(
-    "bool byte char int8 uint8 int16 uint16 int32 uint32 int64 uint64 float32 float64 string wstring".split()
+    [
+        "bool",
+        "byte",
+        "char",
+        "int8",
+        "uint8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float32",
+        "float64",
+        "string",
+        "wstring",
+    ]
 )
-INT_RANGES = {f"{sign}int{bits}": ((0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1))
-              for bits in (8, 16, 32, 64) for sign in ("u", "")}  # fmt: skip
+INT_RANGES: dict[str, tuple[int, int]] = {}
+for _bits in (8, 16, 32, 64):
+    INT_RANGES[f"int{_bits}"] = (-(2 ** (_bits - 1)), 2 ** (_bits - 1) - 1)
+    INT_RANGES[f"uint{_bits}"] = (0, 2**_bits - 1)
 
 _TYPE = re.compile(
     r"^(?P<base>[A-Za-z][A-Za-z0-9_]*(?:/[A-Za-z][A-Za-z0-9_]*){0,2})"

@@ -8,9 +8,9 @@ from array import array
 from typing import Any
 
 import numpy as np
+from sensor_msgs.msg import CompressedImage, Image
 
 from cv_bridge import encodings
-from sensor_msgs.msg import CompressedImage, Image
 
 _FORMATS = {
     "jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "png": "PNG", "bmp": "BMP", "dib": "BMP", "tif": "TIFF",
@@ -34,14 +34,13 @@ class CvBridge:
         if not isinstance(img_msg, Image):
             raise CvBridgeError(f"expected a sensor_msgs/Image, got {type(img_msg).__name__}")
         dtype, channels = _parse(img_msg.encoding)
-        order = ">" if img_msg.is_bigendian else "<"
-        kind = np.dtype(dtype).newbyteorder(order)
+        kind = np.dtype(dtype).newbyteorder(">" if img_msg.is_bigendian else "<")
         row = img_msg.width * channels * kind.itemsize
         step = img_msg.step or row
         if step < row or len(img_msg.data) < step * img_msg.height:
             raise CvBridgeError(
-                f"image of {img_msg.width}x{img_msg.height} {img_msg.encoding}: step {img_msg.step} and {len(img_msg.data)}"
-                f" bytes do not hold it ({row} bytes a row)"
+                f"image of {img_msg.width}x{img_msg.height} {img_msg.encoding}: step {img_msg.step} and"
+                f" {len(img_msg.data)} bytes do not hold it ({row} bytes a row)"
             )
         shape = (img_msg.height, img_msg.width) + ((channels,) if channels > 1 else ())
         strides = (step, channels * kind.itemsize) + ((kind.itemsize,) if channels > 1 else ())
@@ -74,7 +73,7 @@ class CvBridge:
             step=cvim.shape[1] * channels * cvim.dtype.itemsize,
         )
         data = array("B")
-        data.frombytes(memoryview(np.ascontiguousarray(cvim)).cast("B"))
+        data.frombytes(np.ascontiguousarray(cvim).data.cast("B"))
         message.data = data
         if header is not None:
             message.header = header
@@ -123,7 +122,8 @@ def _parse(encoding: str) -> tuple[str, int]:
         return encodings.parse(encoding)
     except KeyError:
         raise CvBridgeError(
-            f"Unrecognized image encoding [{encoding}]; known: {', '.join(encodings.names())}, and 8UC3, 32FC1 and the like"
+            f"Unrecognized image encoding [{encoding}]; known: {', '.join(encodings.names())},"
+            " and 8UC3, 32FC1 and the like"
         ) from None
 
 
@@ -182,10 +182,10 @@ def _opencv() -> Any:
 
 def _pillow() -> Any:
     try:
-        from PIL import Image as pillow_image
+        import PIL.Image
     except ImportError:
         raise CvBridgeError("compressed images need Pillow (pip install pillow) or OpenCV") from None
-    return pillow_image
+    return PIL.Image
 
 
 def _decompress(data: bytes) -> Any:

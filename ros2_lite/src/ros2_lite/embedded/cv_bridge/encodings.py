@@ -9,10 +9,8 @@ COLORS = {
     "bgra8": ("uint8", 4), "rgba8": ("uint8", 4), "bgr16": ("uint16", 3), "rgb16": ("uint16", 3),
     "bgra16": ("uint16", 4), "rgba16": ("uint16", 4),
 }  # fmt: skip
-BAYER = {
-    f"bayer_{order}{bits}": (f"uint{bits}", 1) for order in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)
-}
-YUV = {name: ("uint8", 2) for name in ("uyvy", "yuyv", "yuv422", "yuv422_yuy2")}
+BAYER = {f"bayer_{order}{bits}": (f"uint{bits}", 1) for order in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)}
+YUV = dict.fromkeys(("uyvy", "yuyv", "yuv422", "yuv422_yuy2"), ("uint8", 2))
 _OPENCV = {
     "8U": "uint8", "8S": "int8", "16U": "uint16", "16S": "int16", "32S": "int32", "32F": "float32", "64F": "float64",
 }  # fmt: skip

@@ -47,8 +47,9 @@ def _map(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
     return {
         # A parameter may be called "on" or "y": keys are names, never values.
-        key.value if isinstance(key, yaml.ScalarNode) else loader.construct_object(key, deep=True):  # type: ignore[no-untyped-call]
-        loader.construct_object(value, deep=True)  # type: ignore[no-untyped-call]
+        key.value
+        if isinstance(key, yaml.ScalarNode)
+        else loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
         for key, value in node.value
     }
 

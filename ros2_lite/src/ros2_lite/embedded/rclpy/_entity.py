@@ -25,7 +25,6 @@ class Entity:
     def __init__(self, callback_group: CallbackGroup | None) -> None:
         self.callback_group = callback_group
         self._open = True
-        self._executor_event = False
         self._executor: Callable[[], Executor | None] = lambda: None
 
     def _take(self) -> Work | None:
@@ -39,6 +38,11 @@ class Entity:
         executor = self._executor()
         if executor is not None:
             executor.wake()
+
+    def _nudge_executor(self) -> None:
+        executor = self._executor()
+        if executor is not None:
+            executor._nudge()
 
     def destroy(self) -> None:
         self._open = False

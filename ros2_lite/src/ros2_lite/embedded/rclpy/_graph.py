@@ -161,9 +161,7 @@ class Graph:
     def owners(self) -> dict[bytes, tuple[str, str]]:
         """(node name, namespace) of each endpoint."""
         return {
-            guid: (name, namespace)
-            for name, namespace, readers, writers in self.nodes()
-            for guid in readers | writers
+            guid: (name, namespace) for name, namespace, readers, writers in self.nodes() for guid in readers | writers
         }
 
 

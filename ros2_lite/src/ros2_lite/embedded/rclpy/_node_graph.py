@@ -143,7 +143,8 @@ class NodeGraph:
             if (node, its_namespace) == (name, namespace):
                 guids = (guids or set()) | (its_writers if writers else readers)
         if guids is None:
-            raise NodeNameNonExistentError(f"cannot get the endpoints of node '{namespace.rstrip('/')}/{name}': no such node")
+            full = f"{namespace.rstrip('/')}/{name}"
+            raise NodeNameNonExistentError(f"cannot get the endpoints of node '{full}': no such node")
         return [endpoint for endpoint in self._graph.endpoints(writers) if endpoint.guid in guids]
 
     def wait_for_node(self, fully_qualified_node_name: str, timeout: float) -> bool:

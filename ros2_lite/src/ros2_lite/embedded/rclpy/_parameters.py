@@ -14,6 +14,7 @@ from rcl_interfaces.msg import (
     ParameterValue,
     SetParametersResult,
 )
+
 from rclpy.exceptions import (
     InvalidParameterException,
     InvalidParameterTypeException,
@@ -303,7 +304,8 @@ class Parameters:
     ) -> Any:
         if parameters is None:
             return SetParametersResult(
-                successful=False, reason="parameter list cannot be empty, this might be due to pre_set_parameters_callback"
+                successful=False,
+                reason="parameter list cannot be empty, this might be due to pre_set_parameters_callback",
             )
         with self._parameters_lock:
             known = self._descriptors if descriptors is None else descriptors

@@ -1,5 +1,7 @@
 """The exception types that rclpy's C++ extension defines, under their original place."""
 
+# ruff: noqa: N818 (the names are ROS's)
+
 from __future__ import annotations
 
 

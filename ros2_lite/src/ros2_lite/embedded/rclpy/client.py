@@ -141,4 +141,3 @@ class Client(Entity):
             super().destroy()
             self._pair.close()
             self._on_destroy(self)
-

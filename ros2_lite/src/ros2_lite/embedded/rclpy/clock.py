@@ -104,15 +104,18 @@ class Clock:
     """A clock of one kind; ``Clock(clock_type=ClockType.ROS_TIME)`` makes a `ROSClock`."""
 
     _clock_type: ClockType
+    _jump_handles: set[JumpHandle]
+    _changed: threading.Condition
+    _wakers: weakref.WeakSet[Any]
 
     def __new__(cls, *, clock_type: ClockType = ClockType.SYSTEM_TIME) -> Clock:
         if not isinstance(clock_type, ClockType):
             raise TypeError("Clock type must be a ClockType enum")
         self = super().__new__(ROSClock if clock_type is ClockType.ROS_TIME else cls)
         self._clock_type = clock_type
-        self._jump_handles: set[JumpHandle] = set()
+        self._jump_handles = set()
         self._changed = threading.Condition()
-        self._wakers: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._wakers = weakref.WeakSet()
         return self
 
     @property
@@ -156,19 +159,15 @@ class Clock:
             raise ValueError("until's clock type does not match this clock's type")
         interrupted = threading.Event()
 
-        def wake() -> None:
-            with self._changed:
-                self._changed.notify_all()
-
         def after_jump(jump: TimeJump) -> None:
             if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
                 interrupted.set()
-            wake()
+            self._wake_sleepers()
 
         threshold = JumpThreshold(
             min_forward=Duration(nanoseconds=1), min_backward=Duration(nanoseconds=-1), on_clock_change=True
         )
-        context.on_shutdown(wake)
+        context.on_shutdown(self._wake_sleepers)
         with self.create_jump_callback(threshold, post_callback=after_jump), self._changed:
             while context.ok() and not interrupted.is_set():
                 left = until.nanoseconds - self._now()
@@ -178,6 +177,10 @@ class Clock:
                 self._changed.wait(None if wall is None else wall / 1e9)
         return context.ok() and not interrupted.is_set()
 
+    def _wake_sleepers(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
     def sleep_for(self, rel_time: Duration, context: Context | None = None) -> bool:
         """Sleep for a length of this clock's time; see `sleep_until`."""
         return self.sleep_until(self.now() + rel_time, context)
@@ -186,10 +189,13 @@ class Clock:
 class ROSClock(Clock):
     """The clock of nodes: simulated time when that is active, else the system's."""
 
+    _override: int | None
+    _simulated: int
+
     def __new__(cls) -> ROSClock:
         self = super().__new__(cls, clock_type=ClockType.ROS_TIME)
         assert isinstance(self, ROSClock)
-        self._override: int | None = None
+        self._override = None
         self._simulated = 0
         return self
 
@@ -231,4 +237,4 @@ class ROSClock(Clock):
             if handle._post_callback is not None:
                 handle._post_callback(jump)
         for waker in list(self._wakers):
-            waker._wake_executor()
+            waker._nudge_executor()

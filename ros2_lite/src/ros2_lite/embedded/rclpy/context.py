@@ -106,10 +106,12 @@ class Context:
             raise TypeError("callback should be a callable")
         reference: Any = weakref.WeakMethod(callback) if isinstance(callback, MethodType) else lambda: callback
         with self._lock:
-            if self._initialized and not self._ok:
-                callback()
-            else:
+            ended = self._initialized and not self._ok
+            if not ended:
+                self._callbacks = [known for known in self._callbacks if known() is not None and known != reference]
                 self._callbacks.append(reference)
+        if ended:
+            callback()
 
     def _join(self) -> Graph:
         """Count a node in; returns the graph of the participant, which the first node makes."""

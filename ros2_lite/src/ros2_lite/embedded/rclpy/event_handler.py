@@ -74,9 +74,7 @@ _POLICIES = {
 class EventHandler(Entity):
     """Hears of endpoints that do not match for their quality of service."""
 
-    def __init__(
-        self, callback: Callable[[Any], None], group: CallbackGroup, endpoint: Writer | Reader
-    ) -> None:
+    def __init__(self, callback: Callable[[Any], None], group: CallbackGroup, endpoint: Writer | Reader) -> None:
         super().__init__(group)
         self.callback = callback
         self._endpoint = endpoint

@@ -1,5 +1,7 @@
 """The exceptions of rclpy."""
 
+# ruff: noqa: N818 (the names are ROS's)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -5,6 +5,8 @@ the wait its timeout, so nothing is polled; whatever changes the picture from an
 whose callback group is busy are detached, since their condition would stay true and wake the wait again and again.
 """
 
+# ruff: noqa: N818 (the names are ROS's)
+
 from __future__ import annotations
 
 import inspect
@@ -94,6 +96,9 @@ class Executor:
             if node not in self._nodes:
                 return
             self._nodes.remove(node)
+        for entity in node._entities():
+            if entity._executor() is self:
+                entity._set_executor(None)
         if node.executor is self:
             node.executor = None
         self.wake()
@@ -107,9 +112,11 @@ class Executor:
         self._stale = True
         self._guard.set()
 
-    def create_task(
-        self, callback: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwargs: Any
-    ) -> Task:
+    def _nudge(self) -> None:
+        """Make a waiting spin look again at the time."""
+        self._guard.set()
+
+    def create_task(self, callback: Callable[..., Any] | Coroutine[Any, Any, Any], *args: Any, **kwargs: Any) -> Task:
         """Run a callback or coroutine in the executor; the future of its result."""
         task = Task(callback, args, kwargs, executor=self)
         self._enqueue(task)
@@ -132,7 +139,7 @@ class Executor:
         deadline = None if timeout_sec is None or timeout_sec < 0 else time.monotonic() + timeout_sec
         while self._context.ok() and not self._is_shutdown and not future.done():
             left = None if deadline is None else deadline - time.monotonic()
-            self.spin_once_until_future_complete(future, left if left is None else max(0.0, left))
+            self.spin_once_until_future_complete(future, None if left is None else max(0.0, left))
             if left is not None and left <= 0:
                 return
 

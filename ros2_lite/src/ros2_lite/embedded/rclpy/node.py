@@ -6,13 +6,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ros2_lite.messages import registry
-from ros2_lite.messages.classes import full_name_of
-
 from rcl_interfaces.msg import Log, ParameterEvent
+from ros2_lite.messages import registry
+
 from rclpy._arguments import Arguments
 from rclpy._entity import Entity
-from rclpy._names import check_namespace, check_node_name, expand, remap
+from rclpy._names import expand, remap
+from rclpy._node_checks import check_service_type, logger_name, message_spec, node_identity, profile_of
 from rclpy._node_graph import NodeGraph
 from rclpy._parameters import Parameters
 from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -20,7 +20,7 @@ from rclpy.client import Client
 from rclpy.clock import Clock, ROSClock
 from rclpy.context import Context
 from rclpy.event_handler import EventHandler, PublisherEventCallbacks, SubscriptionEventCallbacks, default_callback
-from rclpy.exceptions import NoTypeSupportImportedException, NotInitializedException
+from rclpy.exceptions import NotInitializedException
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl import rcutils_logger
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -83,12 +83,18 @@ class Node(NodeGraph, Parameters):
         sources = [Arguments(cli_args or [], implicit=True)]
         if use_global_arguments:
             sources.append(self._context._arguments)
-        self._name, self._namespace = _identity(node_name, namespace or "", sources)
+        self._name, self._namespace = node_identity(node_name, namespace or "", sources)
         self._rules = [rule for source in sources for rule in source.topic_rules()]
         for source in sources:
             for name, level in source.log_levels.items():
                 rcutils_logger.set_level(name, level)
-        self._logger = get_logger(_logger_name(self._namespace, self._name))
+        self._logger = get_logger(logger_name(self._namespace, self._name))
+
+        for source in reversed(sources):
+            for name, value in source.parameters_for(self._name, self._namespace).items():
+                self._parameter_overrides[name] = Parameter(name, value=value)
+        for parameter in parameter_overrides or []:
+            self._parameter_overrides[parameter.name] = parameter
 
         self._graph = self._context._join()
         self._entry = self._graph.add_node(self._name, self._namespace)
@@ -99,11 +105,6 @@ class Node(NodeGraph, Parameters):
         self._parameter_event_publisher = self.create_publisher(
             ParameterEvent, "/parameter_events", qos_profile_parameter_events
         )
-        for source in reversed(sources):
-            for name, value in source.parameters_for(self._name, self._namespace).items():
-                self._parameter_overrides[name] = Parameter(name, value=value)
-        for parameter in parameter_overrides or []:
-            self._parameter_overrides[parameter.name] = parameter
         if automatically_declare_parameters_from_overrides:
             self.declare_parameters(
                 "", [(name, parameter.value) for name, parameter in self._parameter_overrides.items()], True
@@ -227,7 +228,7 @@ class Node(NodeGraph, Parameters):
         publisher_class: type[Publisher] = Publisher,
     ) -> Publisher:
         """Publish messages of a type on a topic."""
-        qos, name, spec = _profile(qos_profile), self.resolve_topic_name(topic), _message_spec(msg_type)
+        qos, name, spec = profile_of(qos_profile), self.resolve_topic_name(topic), message_spec(msg_type)
         group = callback_group or self._default_callback_group
         settings = qos._to_dds(f"typehash={registry.hash_of(spec.name)};".encode())
         writer = self._graph.participant.writer(f"rt{name}", spec, settings)
@@ -260,7 +261,7 @@ class Node(NodeGraph, Parameters):
         raw: bool = False,
     ) -> Subscription:
         """Call back with each message of a topic; with `raw`, with its serialised bytes."""
-        qos, name, spec = _profile(qos_profile), self.resolve_topic_name(topic), _message_spec(msg_type)
+        qos, name, spec = profile_of(qos_profile), self.resolve_topic_name(topic), message_spec(msg_type)
         group = callback_group or self._default_callback_group
         settings = qos._to_dds(f"typehash={registry.hash_of(spec.name)};".encode())
         reader = self._graph.participant.reader(f"rt{name}", spec, settings)
@@ -304,7 +305,7 @@ class Node(NodeGraph, Parameters):
     ) -> Client:
         """Call a service."""
         name = self.resolve_service_name(srv_name)
-        _service_type(srv_type)
+        check_service_type(srv_type)
         group = callback_group or self._default_callback_group
         pair = Pair(self._graph, srv_type, name, qos_profile, server=False)
         client = Client(
@@ -333,7 +334,7 @@ class Node(NodeGraph, Parameters):
     ) -> Service:
         """Answer requests: ``callback(request, response)`` returns the response."""
         name = self.resolve_service_name(srv_name)
-        _service_type(srv_type)
+        check_service_type(srv_type)
         group = callback_group or self._default_callback_group
         pair = Pair(self._graph, srv_type, name, qos_profile, server=True)
         service = Service(
@@ -468,10 +469,18 @@ class Node(NodeGraph, Parameters):
         rcutils_logger._sinks.pop(self._logger.name, None)
         for rate in list(self._rates):
             self.destroy_rate(rate)
-        for items in (self._publishers, self._subscriptions, self._clients, self._services, self._timers, self._guards):
-            for item in list(items):  # type: ignore[attr-defined]
+        everything: tuple[list[Any], ...] = (
+            self._publishers,
+            self._subscriptions,
+            self._clients,
+            self._services,
+            self._timers,
+            self._guards,
+        )
+        for items in everything:
+            for item in list(items):
                 item.destroy()
-            items.clear()  # type: ignore[attr-defined]
+            items.clear()
         self._graph.remove_node(self._entry)
         self._context._release()
 
@@ -480,46 +489,3 @@ class Node(NodeGraph, Parameters):
 
     def __exit__(self, *exc: object) -> None:
         self.destroy_node()
-
-
-def _identity(name: str, namespace: str, sources: list[Arguments]) -> tuple[str, str]:
-    """Name and namespace after ``__node`` and ``__ns``; checked."""
-    check_node_name(name)
-    for source in reversed(sources):
-        new_name, new_namespace = source.node_identity(name)
-        name, namespace = new_name or name, namespace if new_namespace is None else new_namespace
-    if not namespace.startswith("/"):
-        namespace = "/" + namespace
-    check_node_name(name)
-    check_namespace(namespace)
-    return name, namespace
-
-
-def _logger_name(namespace: str, name: str) -> str:
-    return ".".join([part for part in namespace.split("/") if part] + [name])
-
-
-def _profile(qos: QoSProfile | int) -> QoSProfile:
-    if isinstance(qos, QoSProfile):
-        return qos
-    if isinstance(qos, bool) or not isinstance(qos, int):
-        raise TypeError(f"Expected QoSProfile or int, but received {type(qos)!r}")
-    if qos < 0:
-        raise ValueError("depth must be greater than or equal to zero")
-    return QoSProfile(depth=qos)
-
-
-def _message_spec(msg_type: Any) -> Any:
-    try:
-        full_name_of(msg_type)
-        return msg_type._spec
-    except (TypeError, AttributeError):
-        raise NoTypeSupportImportedException from None
-
-
-def _service_type(srv_type: Any) -> None:
-    try:
-        full_name_of(srv_type)
-        assert hasattr(srv_type, "Request")
-    except (TypeError, AssertionError):
-        raise NoTypeSupportImportedException from None

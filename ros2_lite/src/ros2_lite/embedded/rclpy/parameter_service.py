@@ -1,5 +1,7 @@
 """The six services through which others read and set a node's parameters."""
 
+# ruff: noqa: PERF203 (a missing name must not spoil the answer for the others)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from rcl_interfaces.srv import (
     SetParameters,
     SetParametersAtomically,
 )
+
 from rclpy.exceptions import ParameterNotDeclaredException, ParameterUninitializedException
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_parameters

@@ -91,7 +91,7 @@ class Publisher:
         """Say that it is alive (needed with MANUAL_BY_TOPIC liveliness)."""
         self._writer.assert_liveliness()
 
-    def wait_for_all_acked(self, timeout: Duration = Duration(seconds=-1)) -> bool:  # noqa: B008 (immutable)
+    def wait_for_all_acked(self, timeout: Duration = Duration(seconds=-1)) -> bool:
         """Wait until all reliable subscriptions have everything; False after `timeout` (negative: never)."""
         limit = timeout.nanoseconds
         return self._writer.wait_for_acks(2**63 - 1 if limit < 0 else limit)

@@ -1,5 +1,7 @@
 """Quality of service profiles."""
 
+# ruff: noqa: N818 (the names are ROS's)
+
 from __future__ import annotations
 
 import warnings
@@ -95,15 +97,15 @@ class QoSProfile:
     """A profile: a `depth` alone gives KEEP_LAST, reliable, volatile."""
 
     __slots__ = (
-        "_history",
-        "_depth",
-        "_reliability",
-        "_durability",
-        "_lifespan",
+        "_avoid_ros_namespace_conventions",
         "_deadline",
+        "_depth",
+        "_durability",
+        "_history",
+        "_lifespan",
         "_liveliness",
         "_liveliness_lease_duration",
-        "_avoid_ros_namespace_conventions",
+        "_reliability",
     )
 
     def __init__(self, **kwargs: Any) -> None:

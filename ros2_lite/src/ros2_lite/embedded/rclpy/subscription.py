@@ -143,4 +143,6 @@ def _wants_info(callback: Callable[..., Any]) -> bool:
         except TypeError:
             continue
         return count == 2
-    raise RuntimeError("Subscription callback has an invalid signature. Expected 'callback(msg)' or 'callback(msg, info)'")
+    raise RuntimeError(
+        "Subscription callback has an invalid signature. Expected 'callback(msg)' or 'callback(msg, info)'"
+    )

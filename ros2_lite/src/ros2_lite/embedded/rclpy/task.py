@@ -124,7 +124,8 @@ class Future:
         """Call `wake` in the thread that finishes the future, without an executor; for waiters inside rclpy."""
         with self._lock:
             if not self.done():
-                self._immediate.append(wake)
+                if wake not in self._immediate:
+                    self._immediate.append(wake)
                 return
         wake()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from builtin_interfaces.msg import Time as TimeMsg
+
 from rclpy.clock_type import ClockType
 from rclpy.duration import S_TO_NS, Duration
 

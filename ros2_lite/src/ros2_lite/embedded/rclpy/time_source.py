@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
+
 from rclpy.clock import ROSClock
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -32,9 +33,7 @@ class TimeSource:
         if value.type_ == Parameter.Type.BOOL:
             self._activate(value.value)
         else:
-            node.get_logger().error(
-                f"Invalid type for parameter '{USE_SIM_TIME_NAME}' {value.type_!r} should be bool"
-            )
+            node.get_logger().error(f"Invalid type for parameter '{USE_SIM_TIME_NAME}' {value.type_!r} should be bool")
         node.add_on_set_parameters_callback(self._on_parameters)
 
     @property
@@ -48,8 +47,9 @@ class TimeSource:
         for clock in self._clocks:
             clock._set_ros_time_is_active(enabled)
         if enabled:
-            from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
             from rosgraph_msgs.msg import Clock
+
+            from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
             # A group of its own: time must go on while a callback of the default group runs.
             self._subscription = self._node.create_subscription(

@@ -114,7 +114,8 @@ class Timer(Entity):
             self._next += self._period
             if self._next < now:
                 # Late by more than a period: skip calls, keep the phase.
-                self._next = now if self._period == 0 else self._next + -(-(now - self._next) // self._period) * self._period
+                missed = -(-(now - self._next) // self._period) if self._period else 0
+                self._next = self._next + missed * self._period if self._period else now
             return True
 
     def _take(self) -> Work | None:

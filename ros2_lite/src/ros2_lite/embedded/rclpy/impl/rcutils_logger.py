@@ -137,7 +137,7 @@ class RcutilsLogger:
         throttle = kwargs.get("throttle_duration_sec")
         if throttle is not None:
             source = kwargs.get("throttle_time_source_type")
-            now = source.now().nanoseconds / 1e9 if hasattr(source, "now") else time.monotonic()
+            now = time.monotonic() if source is None else source.now().nanoseconds / 1e9
             if site.last is not None and 0 <= now - site.last < float(throttle):
                 return False
             site.last = now
@@ -168,6 +168,9 @@ def _emit(severity: LoggingSeverity, name: str, message: str, file: str, functio
             stream.flush()
         except (OSError, ValueError):
             pass  # the other end of a pipe is gone: a log line must not end the program
-    sink = _sinks.get(name) or _sinks.get(name.partition(".")[0])
-    if sink is not None:
-        sink(now, severity, name, message, file, function, line)
+    owner = name
+    while owner:
+        if owner in _sinks:
+            _sinks[owner](now, severity, name, message, file, function, line)
+            return
+        owner = owner.rpartition(".")[0]
