@@ -1,19 +1,29 @@
-"""Shared makers: each test that opens topics gets a domain of its own, on loopback."""
+"""Shared makers: each test that opens topics gets a domain of its own, on this machine only."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import socket
+from collections.abc import Iterator
 
 import pytest
 
-_DOMAINS = itertools.count(1 + os.getpid() % 5 * 40)
+_CANDIDATES = itertools.count(os.getpid())
 
 
 @pytest.fixture
-def domain_id(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A ROS_DOMAIN_ID that no other test of this run uses; discovery stays on this machine."""
-    domain = next(_DOMAINS) % 230 + 1
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    return domain
+def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS_DOMAIN_ID that no other test has: whoever holds its lock port owns it, also beside other test runs."""
+    for _ in range(100):
+        domain = 1 + next(_CANDIDATES) % 100  # above 101 the ports of DDS meet the ephemeral ones
+        with socket.socket() as lock:
+            try:
+                lock.bind(("127.0.0.1", 7400 + 250 * domain + 249))
+            except OSError:
+                continue
+            monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+            monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+            yield domain
+            return
+    pytest.fail("all test domains are taken")

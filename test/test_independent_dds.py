@@ -1,0 +1,101 @@
+"""An independent implementation of DDS (RustDDS, through dora's ROS 2 bridge) works with our nodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robovlm_ros.cli.processes import Nodes
+from robovlm_ros.contract import Contract
+
+PEER = """
+import json, sys, time
+import dora
+import pyarrow as pa
+
+context = dora.Ros2Context([sys.argv[1]])
+node = context.new_node("peer", "/", dora.Ros2NodeOptions(rosout=False))
+qos = dora.Ros2QosPolicies(reliable=True, keep_last=5, max_blocking_time=0.1)
+image = node.create_subscription(node.create_topic(sys.argv[2], "sensor_msgs/Image", qos))
+joints = node.create_subscription(node.create_topic(sys.argv[3], "sensor_msgs/JointState", qos))
+speaker = node.create_publisher(node.create_topic(sys.argv[4], "std_msgs/String", qos))
+found = {}
+deadline = time.monotonic() + 40
+while time.monotonic() < deadline and len(found) < 2:
+    time.sleep(0.02)
+    for name, subscription in (("image", image), ("joints", joints)):
+        message = subscription.next()
+        if message is not None and name not in found:
+            found[name] = message.to_pylist()[0]
+found["image"]["data"] = len(found["image"]["data"])
+print(json.dumps(found), flush=True)
+while True:
+    speaker.publish(pa.array([{"data": "a word from RustDDS"}]))
+    time.sleep(0.2)
+"""
+PACKAGES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "sensor_msgs")
+
+
+def link_definitions(prefix: Path) -> None:
+    """The message definitions of this ROS environment, where the peer looks for them."""
+    from ament_index_python.packages import get_package_share_directory
+
+    (prefix / "share").mkdir(parents=True)
+    for package in PACKAGES:
+        (prefix / "share" / package).symlink_to(get_package_share_directory(package))
+
+
+def test_it_sees_camera_and_joints_and_its_instruction_is_recorded(
+    domain_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dora", reason="the independent peer needs dora-rs")
+    pytest.importorskip("pyarrow", reason="the independent peer needs pyarrow")
+    from std_srvs.srv import Trigger
+
+    from robovlm_ros.bags import read_episode
+    from robovlm_ros.cli.session import Session
+
+    # The peer finds others by multicast only, so this test does too; Cyclone stays on the loopback interface.
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    monkeypatch.setenv(
+        "CYCLONEDDS_URI",
+        "<General><Interfaces><NetworkInterface name='lo' multicast='true'/></Interfaces></General>",
+    )
+    contract = Contract.load("tabletop")
+    link_definitions(tmp_path / "prefix")
+    program = tmp_path / "peer.py"
+    program.write_text(PEER)
+    camera, joints = contract.cameras[0], contract.state[0]
+    with Nodes() as nodes:
+        nodes.start("sim_node", {"contract": "tabletop"})
+        nodes.start("recorder_node", {"contract": "tabletop", "directory": tmp_path / "episodes"})
+        peer = subprocess.Popen(
+            [
+                sys.executable,
+                str(program),
+                str(tmp_path / "prefix"),
+                camera.topic,
+                joints.topic,
+                contract.instruction_topic,
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert peer.stdout is not None
+            received = json.loads(peer.stdout.readline())
+            with Session(contract, "tester", nodes.check) as session:
+                session.trigger(session.node.create_client(Trigger, "/recorder_node/start"))
+                session.spin(2.0)
+                episode = session.trigger(session.node.create_client(Trigger, "/recorder_node/stop"))
+        finally:
+            peer.kill()
+            peer.communicate()
+    assert received["image"]["data"] == camera.width * camera.height * 3
+    assert (received["image"]["encoding"], received["image"]["header"]["frame_id"]) == ("rgb8", camera.frame)
+    assert set(joints.dims) <= set(received["joints"]["name"])
+    assert "a word from RustDDS" in [text for _, text in read_episode(Path(episode)).instructions]
