@@ -62,6 +62,19 @@ def small_policy(action_dim: int = 4, seed: int = 0, **settings: Any) -> tuple[A
     return policy, ActionTokenProcessor(config, backbone)
 
 
+def processor_for(contract: Contract) -> ActionTokenProcessor:
+    """A processor that looks at all cameras and all state of a contract."""
+    words = build_processor(SMALL)
+    config = ActionTokenConfig(
+        vlm_config=build_model(SMALL, words).config,
+        contract=contract.to_dict(),
+        cameras=[camera.name for camera in contract.cameras],
+        state=list(contract.state_names),
+        head={},
+    )
+    return ActionTokenProcessor(config, words)
+
+
 def observation(contract: Contract, instruction: str = "reach the red block", seed: int = 0) -> Observation:
     """A random observation that fits the contract."""
     rng = np.random.default_rng(seed)

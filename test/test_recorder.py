@@ -33,6 +33,8 @@ from robovlm_ros.bags import Episode, observations, read_episode
 from robovlm_ros.contract import Contract
 from robovlm_ros.observation import Observation
 
+from .makers import processor_for
+
 CONTRACT = Contract.load("tabletop")
 STEP = CONTRACT.step_ns
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -341,7 +343,7 @@ def jpeg_wrist() -> Contract:
     return dataclasses.replace(CONTRACT, cameras=cameras)
 
 
-def test_observations_live_and_from_the_bag_are_byte_identical(domain_id: int, tmp_path: Path) -> None:
+def test_observations_and_model_inputs_live_and_from_the_bag_are_byte_identical(domain_id: int, tmp_path: Path) -> None:
     """Topics are delayed, dropped and reordered against each other; the oracle is a live node with the aligner."""
     contract = jpeg_wrist()
     (tmp_path / "robot.yaml").write_text(yaml.safe_dump(contract.to_dict()))
@@ -391,8 +393,13 @@ def test_observations_live_and_from_the_bag_are_byte_identical(domain_id: int, t
     replayed = [step.observation for step in observations(read_episode(path))]
     assert len(live) >= 15
     assert [o.stamp_ns for o in live] == [o.stamp_ns for o in replayed]
+    policy_sees, training_sees = processor_for(contract), processor_for(contract)
     for a, b in zip(live, replayed, strict=True):
         assert_identical(a, b)
+        model_inputs = [policy_sees(a), training_sees(b)]
+        one, other = ({name: tensor.numpy().tobytes() for name, tensor in each.items()} for each in model_inputs)
+        assert one == other
+        assert {"input_ids", "pixel_values", "state"} <= set(one)
 
 
 def assert_identical(a: Observation, b: Observation) -> None:
