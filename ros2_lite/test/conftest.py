@@ -41,6 +41,9 @@ def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A domain for this test alone, set as ROS_DOMAIN_ID."""
     domain, lock = _reserve_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    # A tag keeps out even those who happen to use the same number.
+    tag = f"<Discovery><Tag>ros2_lite_test_{os.getpid()}_{domain}</Tag></Discovery>"
+    monkeypatch.setenv("CYCLONEDDS_URI", f"<CycloneDDS><Domain>{tag}</Domain></CycloneDDS>")
     yield domain
     lock.close()
 

@@ -54,6 +54,7 @@ def test_it_receives_images_and_joint_states_and_sends_a_string(
 
     # The peer discovers by multicast only, so this test does too, on the loopback interface.
     monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    monkeypatch.delenv("CYCLONEDDS_URI")  # it knows no tags
     share = tmp_path / "prefix"
     share.mkdir()
     (share / "share").symlink_to(INTERFACES)

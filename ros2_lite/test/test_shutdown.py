@@ -138,6 +138,24 @@ def test_rclpy_can_be_started_again_after_a_shutdown(domain_id: int) -> None:
         rclpy.shutdown()
 
 
+def test_a_port_in_use_gets_one_clear_line(
+    domain_id: int, program: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rclpy
+    from rclpy.context import Context
+
+    first = "<CycloneDDS><Domain><Discovery><ParticipantIndex>0</ParticipantIndex></Discovery></Domain></CycloneDDS>"
+    monkeypatch.setenv("CYCLONEDDS_URI", first)
+    holder = program("import rclpy; rclpy.init(); rclpy.create_node('holder'); print('up'); input()")
+    assert holder.stdout.readline() == "up\n"
+    context = Context()
+    rclpy.init(args=[], context=context)
+    with pytest.raises(RuntimeError, match=f"cannot join domain {domain_id}.*ports in use") as caught:
+        rclpy.create_node("second", context=context)
+    assert "\n" not in str(caught.value)
+    context.try_shutdown()
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "part"),
     [

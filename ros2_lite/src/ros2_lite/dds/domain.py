@@ -19,7 +19,8 @@ MAX_DOMAIN_ID = 232
 _MAX_PARTICIPANTS_PER_HOST = 32
 
 _lock = threading.RLock()
-_domains: dict[int, tuple[int, str]] = {}
+_domains: dict[int, list[int]] = {}
+"""Handle and number of participants of each domain that this process is in."""
 _participants: set[Participant] = set()
 
 
@@ -84,17 +85,30 @@ def _escape(text: str) -> str:
 
 
 def _join(domain: int) -> None:
-    """Create the domain with our settings, once per process."""
-    if domain in _domains:
-        return
-    config = discovery_config()
-    handle = dds.dds_create_domain(domain, config.encode())
-    if handle < 0:
-        raise DomainError(
-            f"cannot join domain {domain}: {DDSError('Cyclone DDS', handle)}; its own lines above say why"
-            " (network interface, CYCLONEDDS_URI)"
-        )
-    _domains[domain] = (handle, config)
+    """Count a participant into its domain, which the first one creates with our settings."""
+    if domain not in _domains:
+        handle = dds.dds_create_domain(domain, discovery_config().encode())
+        if handle < 0:
+            raise _failure(domain, handle)
+        _domains[domain] = [handle, 0]
+    _domains[domain][1] += 1
+
+
+def _leave(domain: int) -> None:
+    """Count a participant out; the last one takes the domain and its threads along."""
+    entry = _domains[domain]
+    entry[1] -= 1
+    if entry[1] == 0:
+        del _domains[domain]
+        dds.dds_delete(entry[0])
+
+
+def _failure(domain: int, code: int) -> DomainError:
+    return DomainError(
+        f"cannot join domain {domain}: {DDSError('Cyclone DDS', code)}; its own line above names the cause: ports"
+        f" in use (at most {_MAX_PARTICIPANTS_PER_HOST + 1} processes of a host can be in a domain), a network interface"
+        " that is not there, or CYCLONEDDS_URI"
+    )
 
 
 class Participant(Entity):
@@ -107,10 +121,8 @@ class Participant(Entity):
             with participant_qos(user_data) as settings:
                 handle = dds.dds_create_participant(domain, settings, None)
             if handle < 0:
-                raise DomainError(
-                    f"cannot join domain {domain}: {DDSError('Cyclone DDS', handle)}; all"
-                    f" {_MAX_PARTICIPANTS_PER_HOST + 1} participant ports of this host may be in use"
-                )
+                _leave(domain)
+                raise _failure(domain, handle)
             super().__init__(handle)
             _participants.add(self)
         self.guid = guid_of(handle)
@@ -141,12 +153,14 @@ class Participant(Entity):
 
     def close(self) -> None:
         with _lock:
-            _participants.discard(self)
-        super().close()
+            super().close()
+            if self in _participants:
+                _participants.discard(self)
+                _leave(self.domain)
 
 
 @atexit.register
-def _leave() -> None:
+def _leave_all() -> None:
     """Say goodbye when the interpreter ends: otherwise peers would see us until a lease of 10 s runs out."""
     for participant in list(_participants):
         participant.close()
