@@ -53,6 +53,10 @@ def generate_launch_description() -> LaunchDescription:
                 choices=BOOLEANS,
                 description="Give one instruction after another and film what happens",
             ),
+            DeclareLaunchArgument("film", default_value="demo/tabletop.mp4", description="Film that the demo writes"),
+            DeclareLaunchArgument(
+                "scenes", default_value="0", description="Scenes of three instructions that the demo shows; 0: no end"
+            ),
             OpaqueFunction(function=_robot),
             Node(
                 package="robovlm_ros",
@@ -91,7 +95,12 @@ def generate_launch_description() -> LaunchDescription:
                 executable="demo",
                 name="demo",
                 output="screen",
-                arguments=["--contract", LaunchConfiguration("contract"), "--seed", LaunchConfiguration("seed")],
+                arguments=[
+                    *("--contract", LaunchConfiguration("contract")),
+                    *("--film", LaunchConfiguration("film")),
+                    *("--scenes", LaunchConfiguration("scenes")),
+                    *("--seed", LaunchConfiguration("seed")),
+                ],
                 condition=IfCondition(LaunchConfiguration("demo")),
                 on_exit=Shutdown(reason="the demo has ended"),
             ),

@@ -97,6 +97,7 @@ def _record(options: argparse.Namespace, worker: int, workers: int) -> int:
         )
         with Session(contract, "collect", nodes.check) as session:
             _episodes(session, options, worker, workers, parts)
+        nodes.check()
     shutil.rmtree(parts, ignore_errors=True)
     return 0
 

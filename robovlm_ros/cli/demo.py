@@ -46,6 +46,7 @@ def _demo() -> int:
     print(f"film: {options.film.resolve()}", flush=True)
     try:
         with Session(contract, "demo") as session:
+            session.wait_for_policy()
             runner = Runner(session, options.seconds)
             while not options.scenes or scene < options.scenes:
                 seed = scene_seed(options.seed, scene)

@@ -110,6 +110,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             },
         )
         with Session(contract, "evaluate", nodes.check) as session:
+            session.wait_for_policy()
             runner = Runner(session, options.seconds)
             episodes = []
             for index in range(options.episodes):
@@ -124,6 +125,7 @@ def _evaluate(options: argparse.Namespace) -> int:
                 for index in range(0 if options.no_control else options.episodes)
             ]
             reactions = [runner.react(scene_seed(options.seed, 5000 + index)) for index in range(options.reactions)]
+        nodes.check()
         nodes.end()
         said = [line for line in nodes.log("policy_node") if " p50 " in line][-1:]
     if film:

@@ -43,7 +43,7 @@ class Nodes:
         for name, process, log in self._running:
             if process.poll() is not None:
                 lines = _lines(log)
-                raise UserError(f"{name} ended with status {process.returncode}: {lines[-1] if lines else 'no output'}")
+                raise UserError(f"{name} ended with status {process.returncode}: {lines[-1].removeprefix("error: ") if lines else "no output"}")
 
     def log(self, name: str) -> Sequence[str]:
         """The log lines of a node so far."""

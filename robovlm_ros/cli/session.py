@@ -36,6 +36,8 @@ from robovlm_ros.sim.truth import blocks_of
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SERVICE_SECONDS = 20.0
 """How long a node may take to appear or to answer [s]."""
+POLICY_SECONDS = 300.0
+"""How long a policy may take to load [s]."""
 
 
 class Session:
@@ -85,6 +87,12 @@ class Session:
             if now > end:
                 raise UserError(f"{what} did not come within {seconds:.0f} s (ROS_DOMAIN_ID {_domain()})")
             self._executor.spin_once(timeout_sec=0.1)
+
+    def wait_for_policy(self) -> None:
+        """Wait until somebody offers every command: a policy takes its time to load."""
+        topics = [command.topic for command in self.contract.commands]
+        self.wait(lambda: all(self.node.count_publishers(topic) for topic in topics), POLICY_SECONDS, "the policy")
+        self._check()
 
     def spin(self, seconds: float) -> None:
         """Handle messages for a while."""
