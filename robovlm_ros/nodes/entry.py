@@ -13,6 +13,9 @@ from rclpy.node import Node
 
 from robovlm_ros.errors import UserError
 
+END_SECONDS = 5.0
+"""How long callbacks may take to end [s]."""
+
 
 class Closing(Protocol):
     """What a node does beyond a plain node's life."""
@@ -31,6 +34,7 @@ def spin(make: Callable[[], Node], threads: int) -> int:
     """
     failure: str | None = None
     node: Node | None = None
+    executor: MultiThreadedExecutor | None = None
     try:
         rclpy.init()
         node = make()
@@ -46,6 +50,8 @@ def spin(make: Callable[[], Node], threads: int) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         failure = None
     finally:
+        if executor is not None:
+            executor.shutdown(timeout_sec=END_SECONDS)  # callbacks end before what they use does
         if node is not None:
             close = getattr(node, "close", None)
             if close is not None:

@@ -20,7 +20,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import Trigger
 
 from robovlm_ros import messages
@@ -29,6 +29,7 @@ from robovlm_ros.checkpoints import find_checkpoint, find_contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.diagnostics import diagnostics, in_words, wrong_publishers
 from robovlm_ros.nodes.entry import spin
+from robovlm_ros.nodes.instruction import hear_instructions
 from robovlm_ros.nodes.parameters import choice, declare, fixed, follow, limited
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
@@ -109,13 +110,8 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         self._inputs += [(source.name, source.topic, source.type) for source in contract.state]
         for _, topic, type_name in self._inputs:
             self._subscribe(type_name, topic, sensors)
-        # A latched instruction only reaches a transient local subscription, and that one does not match volatile
-        # publishers such as a plain `ros2 topic pub`: so there are two. What comes through both is the same text
-        # twice, which changes nothing; a depth of 1 makes sure that the newest text is also the last one read.
-        for durability in (DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE):
-            qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
-            kind = messages.message_class(contract.instruction_type)
-            self.create_subscription(kind, contract.instruction_topic, self._on_instruction, qos)
+        # With a depth of 1 the newest text is also the last one read, through whichever subscription it came.
+        hear_instructions(self, contract, self._on_instruction)
         self._outputs = []
         for command in contract.commands:
             kind = messages.message_class(command.type)
@@ -146,7 +142,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
 
         self.create_subscription(messages.message_class(kind), topic, receive, qos)
 
-    def _on_instruction(self, message: Any) -> None:
+    def _on_instruction(self, message: Any, _latched: bool) -> None:
         text = messages.instruction(message)
         if len(text) > LONGEST_INSTRUCTION:
             self.get_logger().error(f"refused an instruction of {len(text)} characters (at most {LONGEST_INSTRUCTION})")
@@ -232,9 +228,8 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         first = 0
         for command, kind, publisher in self._outputs:
             last = first + len(command.dims)
-            publisher.publish(
-                messages.fill_command(kind(), command, values[first:last], now_ns, self._contract.step_ns)
-            )
+            message = messages.fill_command(kind(), command, values[first:last], now_ns, self._contract.step_ns)
+            publisher.publish(message)
             first = last
         self._controller.sent(self._now())
 
@@ -246,7 +241,10 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         situation = self._controller.situation(now_ns, ages_s, self._complaint)
         if situation.key != self._said_key or (not situation.well and now_s - self._said_s > REPEAT_S):
             self._said_key, self._said_s = situation.key, now_s
-            (self.get_logger().warning if situation.holding else self.get_logger().info)(situation.sentence)
+            if situation.holding:
+                self.get_logger().warning(situation.sentence)
+            else:
+                self.get_logger().info(situation.sentence)
         if now_s - self._figures_s >= DIAGNOSTICS_S:
             self._figures_s = now_s
             figures = self._controller.figures(time.monotonic_ns())
