@@ -62,14 +62,17 @@ def violations(path: Path, module: str) -> list[str]:
             other = layer_of(name)
             if other != layer and other not in ALLOWED[layer]:
                 wrong.append(where)
-        elif root == "ros2_lite" or (
-            layer == "core"
-            and root not in sys.stdlib_module_names
-            and (root not in CORE_MAY_IMPORT or (root in {"PIL", "cv2"} and at_top))
-        ):
-            wrong.append(where)
-        elif (root in ROS or root.endswith("_msgs")) and layer not in {"nodes", "cli"}:
-            wrong.append(where)
+        else:
+            is_ros = root in ROS or root.endswith("_msgs")
+            allowed_in_core = root in sys.stdlib_module_names or (
+                root in CORE_MAY_IMPORT and not (root in {"PIL", "cv2"} and at_top)
+            )
+            if (
+                root == "ros2_lite"
+                or (layer == "core" and not allowed_in_core)
+                or (is_ros and layer not in {"nodes", "cli"})
+            ):
+                wrong.append(where)
     return wrong
 
 

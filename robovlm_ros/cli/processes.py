@@ -42,8 +42,8 @@ class Nodes:
         """UserError with its last log line when a node has ended."""
         for name, process, log in self._running:
             if process.poll() is not None:
-                lines = _lines(log)
-                raise UserError(f"{name} ended with status {process.returncode}: {lines[-1].removeprefix("error: ") if lines else "no output"}")
+                last = [line.removeprefix("error: ") for line in _lines(log)[-1:]] or ["no output"]
+                raise UserError(f"{name} ended with status {process.returncode}: {last[0]}")
 
     def log(self, name: str) -> Sequence[str]:
         """The log lines of a node so far."""
