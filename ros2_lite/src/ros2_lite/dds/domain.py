@@ -105,9 +105,9 @@ def _leave(domain: int) -> None:
 
 def _failure(domain: int, code: int) -> DomainError:
     return DomainError(
-        f"cannot join domain {domain}: {DDSError('Cyclone DDS', code)}; its own line above names the cause: ports"
-        f" in use (at most {_MAX_PARTICIPANTS_PER_HOST + 1} processes of a host can be in a domain), a network interface"
-        " that is not there, or CYCLONEDDS_URI"
+        f"cannot join domain {domain}: {DDSError('Cyclone DDS', code)}; its own line above names the cause:"
+        f" ports in use (at most {_MAX_PARTICIPANTS_PER_HOST + 1} processes of a host can be in a domain), a network"
+        " interface that is not there, or CYCLONEDDS_URI"
     )
 
 
