@@ -15,7 +15,7 @@ import numpy as np
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.grounding import Question, Scenes
-from robovlm_ros.sim.tasks import COLOURS
+from robovlm_ros.sim.tasks import COLOURS, INSTRUCTIONS
 from robovlm_ros.sim.world import Tabletop
 
 GRIPPER = "gripper"
@@ -28,12 +28,12 @@ WHERE = (
     "point to the {} .",
     "find the {} .",
     "where do you see the {} ?",
-    "to reach the {} , where do you go ?",
-    "to move to the {} , where do you go ?",
-    "where to touch the {} ?",
+    "where is the middle of the {} ?",
     "show me the {} .",
 )
 NOUNS = ("block", "cube")
+PURPOSE = "to {} , where do you go ?"
+"""Question about the place that an instruction is about; a policy's prompt may use the same words."""
 
 
 def where_phrase(label: str) -> str:
@@ -62,6 +62,9 @@ def ask(scenes: Scenes, index: int, rng: np.random.Generator, count: int = 3) ->
 
 
 def _where(colour: str, point: Sequence[float], rng: np.random.Generator) -> Question:
+    if rng.random() < 0.4:
+        sentence = INSTRUCTIONS[rng.integers(len(INSTRUCTIONS))].format(colour=colour)
+        return Question(text=PURPOSE.format(sentence), point=_pair(point))
     noun = f"{colour} {NOUNS[rng.integers(len(NOUNS))]}"
     return Question(text=WHERE[rng.integers(len(WHERE))].format(noun), point=_pair(point))
 

@@ -54,7 +54,7 @@ class PretrainOptions:
     """Further scenes, kept aside to measure the localisation error."""
     questions: int = 3
     """Questions asked about each image in a batch; the image is encoded once for all of them."""
-    steps: int = 1200
+    steps: int = 1500
     """Optimiser steps."""
     batch_size: int = 32
     """Images per step."""
