@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "checkpoints" / "tabletop" / "evaluation"
 PAGES = (ROOT / "README.md", ROOT / "checkpoints" / "tabletop" / "README.md")
 BEGIN, END = "<!-- figures: begin (tools/figures.py) -->", "<!-- figures: end -->"
+HEADING = "## How well it does"
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -45,13 +46,12 @@ def main() -> int:
     figures = table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
     stale = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        if BEGIN not in text or END not in text:
-            print(f"error: {page.name} has no figure marks", file=sys.stderr)
-            return 1
+        before = text = page.read_text(encoding="utf-8")
+        if BEGIN not in text:  # a new model card
+            text = f"{text.rstrip()}\n\n{HEADING}\n\n{BEGIN}\n{END}\n"
         head, _, rest = text.partition(BEGIN)
         fresh = f"{head}{BEGIN}\n{figures}\n{END}{rest.partition(END)[2]}"
-        if fresh != text:
+        if fresh != before:
             stale.append(page)
             if not options.check:
                 page.write_text(fresh, encoding="utf-8")
