@@ -93,3 +93,77 @@ def test_it_receives_images_and_joint_states_and_sends_a_string(
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown()
+
+
+TYPED = """
+import sys, time
+from dataclasses import dataclass
+from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.idl import IdlStruct
+from cyclonedds.idl.types import float64, int32, sequence, uint32
+from cyclonedds.pub import DataWriter
+from cyclonedds.qos import Policy, Qos
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+
+@dataclass
+class Time(IdlStruct, typename="builtin_interfaces::msg::dds_::Time_"):
+    sec: int32
+    nanosec: uint32
+
+@dataclass
+class Header(IdlStruct, typename="std_msgs::msg::dds_::Header_"):
+    stamp: Time
+    frame_id: str
+
+@dataclass
+class JointState(IdlStruct, typename="sensor_msgs::msg::dds_::JointState_"):
+    header: Header
+    name: sequence[str]
+    position: sequence[float64]
+    velocity: sequence[float64]
+    effort: sequence[float64]
+
+@dataclass
+class String(IdlStruct, typename="std_msgs::msg::dds_::String_"):
+    data: str
+
+domain = Domain(int(sys.argv[1]), sys.argv[2])
+participant = DomainParticipant(int(sys.argv[1]))
+qos = Qos(
+    Policy.Reliability.Reliable(10**9),
+    Policy.DataRepresentation(use_cdrv0_representation=True),
+    Policy.History.KeepLast(10),
+)
+reader = DataReader(participant, Topic(participant, "rt/joint_states", JointState), qos=qos)
+writer = DataWriter(participant, Topic(participant, "rt/instruction", String), qos=qos)
+deadline = time.monotonic() + 20
+while time.monotonic() < deadline:
+    writer.write(String("typed"))
+    for sample in reader.take(1):
+        print(sample.name, list(sample.position))
+        time.sleep(0.2)
+        sys.exit()
+    time.sleep(0.02)
+"""
+
+
+def test_a_peer_that_announces_its_types_in_full_matches_too(ros: int, program: Callable[..., Any]) -> None:
+    """As rmw_cyclonedds does since Jazzy: XTypes information on its endpoints, none on ours."""
+    import rclpy
+    from ros2_lite.dds.domain import discovery_config
+    from sensor_msgs.msg import JointState
+    from std_msgs.msg import String
+
+    node = rclpy.create_node("robot")
+    joints = node.create_publisher(JointState, "/joint_states", 10)
+    heard: list[str] = []
+    node.create_subscription(String, "/instruction", lambda message: heard.append(message.data), 10)
+    node.create_timer(0.02, lambda: joints.publish(JointState(name=["elbow"], position=[1.5])))
+    peer = program(TYPED, str(ros), discovery_config())
+    while peer.poll() is None:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    output, errors = peer.communicate()
+    assert output == "['elbow'] [1.5]\n", errors
+    assert set(heard) == {"typed"}
+    node.destroy_node()

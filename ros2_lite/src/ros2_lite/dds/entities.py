@@ -186,14 +186,14 @@ class Reader(Entity):
         """USER_DATA of the matched writers."""
         return _matched(self.handle, dds.dds_get_matched_publications, dds.dds_get_matched_publication_data)
 
-    def publisher_guid(self, publication_handle: int) -> bytes:
-        """GUID of the writer of a sample; zeros when it is gone."""
+    def publisher_user_data(self, publication_handle: int) -> bytes | None:
+        """USER_DATA of the writer of a sample; None when it is gone."""
         data = dds.dds_get_matched_publication_data(self.handle, publication_handle)
         if not data:
-            return bytes(16)
-        guid = bytes(data.contents.key)
+            return None
+        found = user_data(data.contents.qos)
         dds.dds_builtintopic_free_endpoint(data)
-        return guid
+        return found
 
 
 class GuardCondition(Entity):

@@ -338,7 +338,15 @@ class Node(NodeGraph, Parameters):
         group = callback_group or self._default_callback_group
         pair = Pair(self._graph, srv_type, name, qos_profile, server=True)
         service = Service(
-            pair, srv_type, name, callback, group, qos_profile, logger=self._logger, on_destroy=self._service_gone
+            pair,
+            srv_type,
+            name,
+            callback,
+            group,
+            qos_profile,
+            context=self._context,
+            logger=self._logger,
+            on_destroy=self._service_gone,
         )
         self._services.append(service)
         group.add_entity(service)

@@ -22,13 +22,19 @@ from ros2_lite.messages.codec import CodecError
 from rclpy._entity import Entity, Work
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.publisher import wait_until
 
 if TYPE_CHECKING:
     from rclpy._graph import Graph
     from rclpy.callback_groups import CallbackGroup
+    from rclpy.context import Context
     from rclpy.qos import QoSProfile
 
 HEADER = struct.Struct("<Qq")
+_REPLY_GRACE = 1.0
+"""How long a reply waits for the discovery of its client's reader [s]."""
+_REMEMBERED = 1024
+"""How many clients are remembered as reachable."""
 
 
 class RequestHeader(NamedTuple):
@@ -36,6 +42,8 @@ class RequestHeader(NamedTuple):
 
     client: int
     sequence_number: int
+    publication: int = 0
+    """The library's handle of the writer that it came from; not on the wire."""
 
 
 def take(reader: Reader, codec: Any, logger: RcutilsLogger, name: str) -> tuple[RequestHeader, Any] | None:
@@ -46,7 +54,8 @@ def take(reader: Reader, codec: Any, logger: RcutilsLogger, name: str) -> tuple[
     try:
         if len(sample.data) < 4 + HEADER.size:
             raise CodecError("too short for a header")
-        header = RequestHeader(*HEADER.unpack_from(sample.data, 4))
+        client, number = HEADER.unpack_from(sample.data, 4)
+        header = RequestHeader(client, number, sample.info.publication_handle)
         return header, codec.decode(sample.data, HEADER.size)
     except CodecError as error:
         logger.error(f"dropped a message of service '{name}': {error}", throttle_duration_sec=1.0)
@@ -59,6 +68,7 @@ class Pair:
     """The reader and writer of a client or a server, and the id that they announce."""
 
     def __init__(self, graph: Graph, srv_type: Any, name: str, qos: QoSProfile, server: bool) -> None:
+        self._reachable: set[int] = set()
         identity = os.urandom(16)
         role, self._peer_role = ("serviceid", "clientid") if server else ("clientid", "serviceid")
         tag = f"{role}={'.'.join(f'{byte:x}' for byte in identity)};"
@@ -80,12 +90,26 @@ class Pair:
         """Whether both endpoints of some peer are matched: only then no reply can get lost."""
         return bool(self._ids(self.writer.matched_user_data()) & self._ids(self.reader.matched_user_data()))
 
+    def await_reply_path(self, header: RequestHeader, context: Context) -> None:
+        """Wait, shortly, until the reader of a request's client is matched: else it would never see the reply."""
+        if header.client in self._reachable:
+            return
+        data = self.reader.publisher_user_data(header.publication)
+        identity = None if data is None else user_data_value(data, self._peer_role)
+        if identity is None:
+            return  # the client is gone, or names no pair
+        wanted = {identity.strip()}
+        if wait_until(lambda: wanted <= self._ids(self.writer.matched_user_data()), _REPLY_GRACE, context, step=0.001):
+            if len(self._reachable) >= _REMEMBERED:
+                self._reachable.clear()
+            self._reachable.add(header.client)
+
     def _ids(self, data: list[bytes]) -> set[str]:
         return {value.strip() for value in (user_data_value(item, self._peer_role) for item in data) if value}
 
     def write(self, codec: Any, header: RequestHeader, message: Any) -> None:
         try:
-            self.writer.write(codec.encode(message, HEADER.pack(*header)))
+            self.writer.write(codec.encode(message, HEADER.pack(header.client, header.sequence_number)))
         except (DDSError, ValueError) as error:
             raise RCLError(f"failed to send: {error}") from None
 
@@ -106,6 +130,7 @@ class Service(Entity):
         callback_group: CallbackGroup,
         qos_profile: QoSProfile,
         *,
+        context: Context,
         logger: RcutilsLogger,
         on_destroy: Callable[[Service], None],
     ) -> None:
@@ -116,6 +141,7 @@ class Service(Entity):
         self.srv_name = srv_name
         self.callback = callback
         self.qos_profile = qos_profile
+        self._context = context
         self._logger = logger
         self._on_destroy = on_destroy
 
@@ -153,6 +179,7 @@ class Service(Entity):
                 f" not {type(response).__name__}"
             )
         if self._open:
+            self._pair.await_reply_path(header, self._context)
             self._pair.write(self.srv_type.Response._codec, header, response)
 
     def destroy(self) -> None:
