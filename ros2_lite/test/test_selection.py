@@ -89,3 +89,10 @@ def test_doctor_says_which_one_is_in_use_and_why(command: list[str], tmp_path: P
 def test_importing_other_things_loads_nothing_of_ros2_lite_but_the_finder() -> None:
     code = "import sys, json, email; print(sorted(name for name in sys.modules if name.startswith('ros2_lite')))"
     assert run(code).stdout == "['ros2_lite', 'ros2_lite.select']\n"
+
+
+def test_the_finder_knows_every_interface_package_that_there_is() -> None:
+    from ros2_lite import select
+    from ros2_lite.messages import registry
+
+    assert set(registry.packages()) == select.INTERFACE_PACKAGES
