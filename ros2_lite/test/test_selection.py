@@ -92,7 +92,8 @@ def test_importing_other_things_loads_nothing_of_ros2_lite_but_the_finder() -> N
 
 
 def test_the_finder_knows_every_interface_package_that_there_is() -> None:
-    from ros2_lite import select
     from ros2_lite.messages import registry
+
+    from ros2_lite import select
 
     assert set(registry.packages()) == select.INTERFACE_PACKAGES
