@@ -29,6 +29,11 @@ setup(
         *share("checkpoints"),
     ],
     install_requires=["setuptools"],
+    extras_require={  # what no ROS distribution brings; requirements.txt has a set of versions that work together
+        "policy": ["torch>=2.6", "transformers>=5.20", "accelerate"],
+        "bags": ["mcap", "rosbags", "pillow"],
+        "sim": ["mujoco>=3.2", "mink", "daqp", "av", "pillow"],
+    },
     zip_safe=True,
     maintainer="robovlm_ros maintainers",
     maintainer_email="maintainers@robovlm-ros.invalid",

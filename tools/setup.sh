@@ -20,5 +20,6 @@ if [ ! -x "$VENV/bin/python" ] || ! "$VENV/bin/python" -m pip --version >/dev/nu
     fi
 fi
 echo "setup: installing the pinned packages of requirements.txt (minutes on a slow line)"
+"$VENV/bin/python" -m pip install -q --disable-pip-version-check pip==26.3  # older ones get lost in the pins
 "$VENV/bin/python" -m pip install -q --disable-pip-version-check -r requirements.txt
 "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e ros2_lite -e .
