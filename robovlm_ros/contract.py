@@ -10,17 +10,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.options import build, read_yaml
 
 KINDS = ("continuous", "binary")
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -35,6 +36,8 @@ COMMAND_TYPES = (
     "geometry_msgs/msg/TwistStamped",
 )
 SIMULATORS = ("mujoco", "none")
+LOWEST_HZ, HIGHEST_HZ = 0.01, 10_000.0
+"""What a rate may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,30 +194,25 @@ class Contract:
     def from_dict(cls, values: Mapping[str, Any], where: str = "contract") -> Contract:
         """Build from plain values, refusing unknown keys with the valid ones."""
         values = dict(values)
-        cameras = [_build(Camera, item, f"{where}: cameras") for item in _items(values.pop("cameras", []))]
-        state = [_build(StateSource, item, f"{where}: state") for item in _items(values.pop("state", []))]
+        cameras = [build(Camera, *item) for item in _items(values.pop("cameras", ()), f"{where}: cameras")]
+        state = [build(StateSource, *item) for item in _items(values.pop("state", ()), f"{where}: state")]
         commands = []
-        for item in _items(values.pop("commands", [])):
-            dims = [_build(ActionDimension, dim, f"{where}: commands: dims") for dim in _items(item.pop("dims", []))]
-            commands.append(_build(Command, {**item, "dims": dims}, f"{where}: commands"))
-        return _build(cls, {**values, "cameras": cameras, "state": state, "commands": commands}, where)
+        for item, place in _items(values.pop("commands", ()), f"{where}: commands"):
+            dims = [build(ActionDimension, *dim) for dim in _items(item.pop("dims", ()), f"{place}: dims")]
+            commands.append(build(Command, {**item, "dims": dims}, place))
+        return build(cls, {**values, "cameras": cameras, "state": state, "commands": commands}, where)
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Contract:
         """Read a contract by file path, or by the name of one shipped in ``config/robots``."""
-        path = Path(name_or_path)
-        if not path.suffix:
-            path = share_directory() / "config" / "robots" / f"{path.name}.yaml"
+        path = Path(name_or_path).expanduser()
+        folder = share_directory() / "config" / "robots"
+        if path.name == str(name_or_path) and not path.suffix:
+            path = folder / f"{path.name}.yaml"
         if not path.is_file():
-            shipped = sorted(p.stem for p in (share_directory() / "config" / "robots").glob("*.yaml"))
-            raise UserError(f"no contract '{name_or_path}' (a YAML file, or one of: {', '.join(shipped)})")
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"contract {path} is not YAML: {' '.join(str(error).split())}") from error
-        if not isinstance(values, dict):
-            raise UserError(f"contract {path} is not a YAML mapping")
-        return cls.from_dict(values, where=str(path))
+            shipped = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+            raise UserError(f"no contract '{name_or_path}' (a YAML file, or one of: {shipped})")
+        return cls.from_dict(read_yaml(path), where=str(path))
 
 
 def share_directory() -> Path:
@@ -227,29 +225,14 @@ def share_directory() -> Path:
     raise UserError("the share folder of robovlm_ros is missing: install the package, or source its workspace")
 
 
-_T = TypeVar("_T")
-
-
-def _build(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise UserError(f"{where}: unknown key '{unknown[0]}' (keys: {', '.join(fields)})")
-    missing = [
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING and name not in values
-    ]
-    if missing:
-        raise UserError(f"{where}: key '{missing[0]}' is missing")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def _items(values: Any) -> list[dict[str, Any]]:
-    """A list of mappings, or a mapping whose keys become ``name``."""
+def _items(values: Any, where: str) -> list[tuple[dict[str, Any], str]]:
+    """Of a list of mappings, or of a mapping whose keys become ``name``: each of them, and what to call it."""
+    items = list(values.values()) if isinstance(values, Mapping) else values
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
+        raise UserError(f"{where} must be a mapping or a list of mappings, with values in each")
     if isinstance(values, Mapping):
-        return [{"name": name, **item} for name, item in values.items()]
-    return [dict(item) for item in values]
+        items = [{"name": name, **item} for name, item in values.items()]
+    return [(dict(item), f"{where}: {item.get('name', number)}") for number, item in enumerate(items, start=1)]
 
 
 def _plain(value: Any) -> Any:
@@ -270,17 +253,21 @@ def _check(contract: Contract) -> None:
 
     def one_of(value: str, choices: Sequence[str], what: str) -> None:
         if value not in choices:
-            raise UserError(f"{where}: {what} '{value}' is not one of: {', '.join(choices)}")
+            raise UserError(f"{where}: {what} '{value}' is not one of: {', '.join(choices) or 'none'}")
 
     def unique(names: Sequence[str], what: str) -> None:
         twice = sorted({name for name in names if list(names).count(name) > 1})
         if twice:
             raise UserError(f"{where}: {what} '{twice[0]}' occurs twice; give each its own name")
 
+    def positive(value: float | None, what: str) -> None:
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise UserError(f"{where}: {what} must be above 0, not {value:g}")
+
     for rate_name in ("rate_hz", "command_rate_hz"):
         rate = getattr(contract, rate_name)
-        if not (isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0):
-            raise UserError(f"{where}: {rate_name} must be a positive number [Hz], not {rate!r}")
+        if not LOWEST_HZ <= rate <= HIGHEST_HZ:
+            raise UserError(f"{where}: {rate_name} must lie between {LOWEST_HZ:g} and {HIGHEST_HZ:g} Hz, not {rate:g}")
     if not contract.cameras:
         raise UserError(f"{where}: at least one camera is needed")
     if not contract.commands:
@@ -289,30 +276,39 @@ def _check(contract: Contract) -> None:
     one_of(contract.simulator, SIMULATORS, "simulator")
     for camera in contract.cameras:
         one_of(camera.type, CAMERA_TYPES, f"camera '{camera.name}': type")
+        for name in ("width", "height", "max_age_s"):
+            positive(getattr(camera, name), f"camera '{camera.name}': {name}")
     for source in contract.state:
         one_of(source.type, STATE_TYPES, f"state '{source.name}': type")
+        positive(source.max_age_s, f"state '{source.name}': max_age_s")
+        if not source.dims:
+            raise UserError(f"{where}: state '{source.name}' has no dims")
     unique([camera.name for camera in contract.cameras], "camera")
     unique(contract.state_names, "state dimension")
     unique(contract.action_names, "action")
-    unique(
-        [
-            *(camera.topic for camera in contract.cameras),
-            *(source.topic for source in contract.state),
-            *(command.topic for command in contract.commands),
-            contract.instruction_topic,
-        ],
-        "topic",
-    )
+    topics = [
+        *(camera.topic for camera in contract.cameras),
+        *(source.topic for source in contract.state),
+        *(command.topic for command in contract.commands),
+        contract.instruction_topic,
+    ]
+    unique(topics, "topic")
+    for topic in topics:
+        if not re.fullmatch(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", topic, re.ASCII):
+            raise UserError(f"{where}: '{topic}' is no topic name (letters, digits, _ and / only)")
     for command in contract.commands:
         one_of(command.type, COMMAND_TYPES, f"command '{command.name}': type")
         if not command.dims:
             raise UserError(f"{where}: command '{command.name}' has no dims")
+        if not math.isclose(math.hypot(*command.orientation), 1.0, abs_tol=0.01):
+            raise UserError(f"{where}: command '{command.name}': orientation must be a quaternion of length 1")
         for dim in command.dims:
             one_of(dim.kind, KINDS, f"action '{dim.name}': kind")
             if dim.reference is not None:
                 one_of(dim.reference, contract.state_names, f"action '{dim.name}': reference")
                 if dim.kind == "binary":
                     raise UserError(f"{where}: action '{dim.name}' is binary and cannot have a reference")
+            positive(dim.max_velocity, f"action '{dim.name}': max_velocity")
             low, high = dim.limits
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise UserError(f"{where}: action '{dim.name}': limits must be [low, high] with low < high")

@@ -67,6 +67,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"no file {path}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -83,8 +85,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return _convert(value, next(item for item in arguments if item is not type(None)), where)
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, (list, tuple)):
-            raise UserError(f"{where} must be a list, not {value!r}")
+        length = None if arguments[-1] is Ellipsis else len(arguments)
+        if not isinstance(items, (list, tuple)) or (length is not None and len(items) != length):
+            raise UserError(f"{where} must be a list{'' if length is None else f' of {length}'}, not {value!r}")
         return tuple(_convert(item, arguments[0], where) for item in items if item != "")
     if origin is dict:
         if isinstance(value, str):
@@ -92,6 +95,10 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise UserError(f"{where} must be a mapping or a type's name, not {value!r}")
         return dict(value)
+    if dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(type, hint)):
+        return value
+    if hint is str and not isinstance(value, str):
+        raise UserError(f"{where} must be text, not {value!r}")
     if hint is bool:
         if isinstance(value, bool):
             return value

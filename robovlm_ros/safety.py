@@ -60,9 +60,6 @@ class SafetyFilter:
                 for dim in contract.action_dims
             ]
         )
-        bad = [name for name, v in zip(self._names, self._velocity, strict=True) if not v > 0]
-        if bad:
-            raise UserError(f"contract '{contract.name}': max_velocity of action '{bad[0]}' must be above 0")
         self._max_age_s = {camera.name: camera.max_age_s for camera in contract.cameras}
         self._max_age_s |= {source.name: source.max_age_s for source in contract.state}
         self._period_ns = period_ns
