@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError  # has no public name
+from rclpy._rclpy_pybind11 import RCLError, UnknownROSArgsError  # have no public names
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
@@ -35,18 +35,22 @@ def spin(make: Callable[[], Node], threads: int) -> int:
     failure: str | None = None
     node: Node | None = None
     executor: MultiThreadedExecutor | None = None
+    begun = False
     try:
         rclpy.init()
+        begun = True
         node = make()
         executor = MultiThreadedExecutor(num_threads=threads)
         executor.add_node(node)
         executor.spin()
     except UserError as error:
         failure = str(error)
-    except RCLError as error:
-        if node is not None:
-            raise
-        failure = f"ROS 2 cannot start: {' '.join(str(error).split())}"
+    except (RCLError, UnknownROSArgsError) as error:
+        ended = begun and not rclpy.ok()  # a signal came between two steps: whatever was next fails, and need not
+        if not ended:
+            if node is not None:
+                raise
+            failure = f"ROS 2 cannot start: {' '.join(str(error).split())}"
     except (KeyboardInterrupt, ExternalShutdownException):
         failure = None
     finally:
