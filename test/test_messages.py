@@ -120,6 +120,18 @@ def test_a_pose_command_keeps_its_fixed_orientation_and_frame() -> None:
     assert message.header.frame_id == "base_link"
 
 
+def test_whole_numbers_in_a_contract_are_sent_as_floats() -> None:
+    """rclpy refuses an int in a float field, and YAML's [0, 0, 0, 1] has only such."""
+    values = Contract.load("tabletop").to_dict()
+    arm, gripper = values["commands"]
+    arm["orientation"], gripper["dims"][0]["limits"] = [0, 0, 0, 1], [0, 1]
+    contract = Contract.from_dict(values)
+    for command, action in zip(contract.commands, ([0.1, 0.2, 0.3], [1.0]), strict=True):
+        message = messages.message_class(command.type)()
+        assert messages.fill_command(message, command, np.array(action), 1, 1) is message
+    assert list(message.position) == [1.0]
+
+
 def test_a_trajectory_reaches_its_point_after_one_step() -> None:
     command = make_command("trajectory_msgs/msg/JointTrajectory", ("a", "b"))
     message = messages.fill_command(
