@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from collections.abc import Callable
+from collections import UserString
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -275,23 +276,15 @@ def _check_numbers(name: str, kind: FieldType) -> Callable[[Any], Any]:
             assert value.typecode == code, f"The '{name}' field must be an array('{code}'), not '{value.typecode}'"
             _check_size(name, kind, len(value))
             return value
-        if isinstance(value, np.ndarray):
-            assert np.can_cast(value.dtype, dtype, "safe"), (
-                f"The '{name}' field must have dtype '{dtype}', not '{value.dtype}'"
-            )
-            _check_size(name, kind, value.size)
-            stored = array(code)
-            stored.frombytes(np.ascontiguousarray(value, dtype=dtype).reshape(-1).data.cast("B"))
-            return stored
         if code == "B" and isinstance(value, (bytes, bytearray, memoryview)):
             stored = array(code)
             stored.frombytes(value)
             _check_size(name, kind, len(stored))
             return stored
-        assert _is_sequence(value), f"The '{name}' field must be a set or sequence, not {_type_of(value)}"
-        _check_size(name, kind, len(value))
         if not CHECK_FIELDS:
             return array(code, value)
+        assert _is_sequence(value), f"The '{name}' field must be a set or sequence, not {_type_of(value)}"
+        _check_size(name, kind, len(value))
         for item in value:
             # rclpy refuses an int in a float array; bool is an int in Python and stays one here.
             assert isinstance(item, int if is_int else float), (
@@ -310,11 +303,7 @@ def _check_list(name: str, kind: FieldType) -> Callable[[Any], Any]:
     element = _check_single(name, FieldType(kind.base, string_bound=kind.string_bound))
 
     def check_list(value: Any) -> Any:
-        assert _is_sequence(value) or isinstance(value, np.ndarray), (
-            f"The '{name}' field must be a set or sequence, not {_type_of(value)}"
-        )
-        if isinstance(value, np.ndarray):
-            value = value.tolist()
+        assert _is_sequence(value), f"The '{name}' field must be a set or sequence, not {_type_of(value)}"
         _check_size(name, kind, len(value))
         if CHECK_FIELDS:
             for item in value:
@@ -325,11 +314,10 @@ def _check_list(name: str, kind: FieldType) -> Callable[[Any], Any]:
 
 
 def _is_sequence(value: Any) -> bool:
+    """As rosidl asks it: NumPy arrays, mappings and their views are none."""
     if isinstance(value, (list, tuple)):
         return True
-    if isinstance(value, (str, bytes, bytearray, dict)):
-        return False
-    return hasattr(value, "__len__") and hasattr(value, "__iter__")
+    return isinstance(value, (Sequence, Set)) and not isinstance(value, (str, UserString))
 
 
 def _type_of(value: Any) -> str:

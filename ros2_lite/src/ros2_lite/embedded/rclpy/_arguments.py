@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from rclpy._names import RemapRule
-from rclpy._rclpy_pybind11 import InvalidROSArgsError, RCLError, UnknownROSArgsError
+from rclpy._rclpy_pybind11 import RCLError, RCLInvalidROSArgsError, UnknownROSArgsError
 from rclpy.impl.logging_severity import LoggingSeverity
 
 _FLAG_PAIRS = {
@@ -103,7 +103,7 @@ class Arguments:
                         value = args[position]
                         position += 1
                     else:
-                        raise InvalidROSArgsError(f"ROS argument '{word}' needs a value after it")
+                        raise RCLInvalidROSArgsError(f"ROS argument '{word}' needs a value after it")
                     self._option(name, value)
                 elif ":=" in word and not word.startswith("-"):
                     self._option("-r", word)  # the old form, without a flag
@@ -126,7 +126,7 @@ class Arguments:
                 self.log_levels[logger] = LoggingSeverity[level.upper()]
             except KeyError:
                 names = ", ".join(item.name.lower() for item in LoggingSeverity)
-                raise InvalidROSArgsError(f"'{level}' is no log level; choose from {names}") from None
+                raise RCLInvalidROSArgsError(f"'{level}' is no log level; choose from {names}") from None
 
     def node_identity(self, default: str = "") -> tuple[str | None, str | None]:
         """Node name and namespace that the remaps give to a node, None where they give none."""
@@ -159,7 +159,7 @@ class Arguments:
 def _remap_rule(text: str) -> RemapRule:
     source, separator, target = text.partition(":=")
     if not separator or not source or not target:
-        raise InvalidROSArgsError(f"'{text}' is no remap rule; write FROM:=TO, for example -r chatter:=/chat")
+        raise RCLInvalidROSArgsError(f"'{text}' is no remap rule; write FROM:=TO, for example -r chatter:=/chat")
     node, kind = "", "both"
     match = re.match(r"^([A-Za-z_][A-Za-z0-9_]*):(?!//)(.+)$", source)
     if match:
@@ -181,12 +181,12 @@ def _remap_rule(text: str) -> RemapRule:
 def _parameter(text: str) -> tuple[str, str, Any]:
     name, separator, value = text.partition(":=")
     if not separator or not name:
-        raise InvalidROSArgsError(f"'{text}' is no parameter; write NAME:=VALUE, for example -p rate:=30.0")
+        raise RCLInvalidROSArgsError(f"'{text}' is no parameter; write NAME:=VALUE, for example -p rate:=30.0")
     node, colon, bare = name.rpartition(":")
     try:
         parsed = load_yaml(value)
     except yaml.YAMLError:
-        raise InvalidROSArgsError(f"the value of parameter '{name}' is no YAML: {value}") from None
+        raise RCLInvalidROSArgsError(f"the value of parameter '{name}' is no YAML: {value}") from None
     if parsed is None:
         parsed = value
     return (node if colon else ""), bare, parsed

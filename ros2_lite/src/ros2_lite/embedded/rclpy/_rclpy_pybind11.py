@@ -1,4 +1,4 @@
-"""The exception types that rclpy's C++ extension defines, under their original place."""
+"""The exception types that rclpy's C++ extension defines, in their original place and with their original bases."""
 
 # ruff: noqa: N818 (the names are ROS's)
 
@@ -9,11 +9,11 @@ class RCLError(RuntimeError):
     """An operation of the middleware failed."""
 
 
-class RMWError(RCLError):
+class RMWError(RuntimeError):
     """An operation of the DDS layer failed."""
 
 
-class InvalidHandle(Exception):
+class InvalidHandle(RuntimeError):
     """The object was destroyed already."""
 
 
@@ -25,11 +25,11 @@ class UnsupportedEventTypeError(RCLError):
     """The middleware does not report this event."""
 
 
-class UnknownROSArgsError(RCLError):
+class UnknownROSArgsError(RuntimeError):
     """Something after ``--ros-args`` is no ROS argument."""
 
 
-class InvalidROSArgsError(RCLError):
+class RCLInvalidROSArgsError(RCLError):
     """A ROS argument that cannot be read."""
 
 
