@@ -103,6 +103,18 @@ def test_collected_episodes_are_ordinary_bags(domain_id: int, tmp_path: Path) ->
         assert summary.statistics.message_count == count
 
 
+def test_a_command_that_is_terminated_takes_its_nodes_along(domain_id: int, tmp_path: Path) -> None:
+    process = subprocess.Popen([BIN / "collect", "--output", tmp_path / "first", "--episodes", "100"])
+    end = time.monotonic() + 60
+    while not (tmp_path / "first" / "episode_00000").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(30) == 130
+    # a simulator that had stayed would not let another one into its domain
+    done = run("collect", "--output", tmp_path / "second", "--episodes", 1)
+    assert done.returncode == 0, done.stderr
+
+
 BAD_INPUT = {
     "a missing checkpoint": (["evaluate", "--checkpoint", "nowhere"], "nowhere"),
     "an unknown contract": (["collect", "--output", "{tmp}", "--contract", "nobody"], "tabletop"),
@@ -114,6 +126,10 @@ BAD_INPUT = {
     "an unreadable bag": (["inspect", "episodes", "{tmp}/bags"], "episode_bad"),
     "a film of unknown format": (["evaluate", "--video", "{tmp}/film.avi"], ".mp4"),
     "a bad domain": (["evaluate"], "ROS_DOMAIN_ID"),
+    "a folder that holds episodes": (["collect", "--output", "{tmp}/bags"], "holds episodes already"),
+    "a folder that is a file": (["collect", "--output", "{tmp}/robot.yaml"], "robot.yaml: File exists"),
+    "results that cannot be written": (["evaluate", "--json", "{tmp}/robot.yaml/result.json"], "robot.yaml"),
+    "an argument that is missing": (["collect"], "--output (see collect --help)"),
 }
 
 

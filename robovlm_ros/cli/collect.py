@@ -7,6 +7,7 @@ what the topics carry is the same as in real time.
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import shutil
@@ -51,8 +52,14 @@ def _collect(options: argparse.Namespace) -> int:
     for name in ("episodes", "steps", "workers"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}")
+    for name in ("seed", "noise"):
+        if not 0 <= getattr(options, name) < math.inf:
+            raise UserError(f"--{name} must be 0 or more, not {getattr(options, name)}")
+    _action(contract, np.zeros(4))
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
+    if any(output.glob("episode_*")):
+        raise UserError(f"folder {output} holds episodes already: name another one")
     start = time.monotonic()
     workers = min(options.workers, options.episodes)
     print(f"collect: {options.episodes} episodes of '{contract.name}' into {output} ({workers} simulators)", flush=True)
@@ -67,6 +74,8 @@ def _collect(options: argparse.Namespace) -> int:
         for process in processes:
             process.join()
     except KeyboardInterrupt:
+        for process in processes:
+            process.terminate()
         for process in processes:
             process.join()
         raise
@@ -148,11 +157,22 @@ def _demonstrate(session: Any, publish: CommandPublisher, target: str, rng: Any,
     at_goal = 0
     for _ in range(options.steps):
         stamp, tool = session.poses[-1]
-        publish(expert.act(tool, session.blocks, target), stamp)
+        publish(_action(session.contract, expert.act(tool, session.blocks, target)), stamp)
         session.wait(lambda stamp=stamp: session.time_ns > stamp, 30.0, "the next observation")
         at_goal += outcome(session.poses[-1][1], session.blocks, target).distance_m < 0.015
         if at_goal > SETTLE_STEPS:
             return
+
+
+def _action(contract: Contract, act: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(action_dim,) in the contract's order, of the expert's tool position and gripper (4,)."""
+    values = dict(zip(("x", "y", "z", "gripper"), act.tolist(), strict=True))
+    unknown = [name for name in contract.action_names if name not in values]
+    if unknown:
+        raise UserError(
+            f"contract '{contract.name}': the expert commands {', '.join(values)}, not the action '{unknown[0]}'"
+        )
+    return np.array([values[name] for name in contract.action_names])
 
 
 class CommandPublisher:

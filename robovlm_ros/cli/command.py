@@ -4,31 +4,52 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from robovlm_ros.errors import UserError
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """Run a command: 0 when it worked, 1 after one line for bad input, 130 after Ctrl-C."""
+    """Run a command: 0 when it worked, 1 after one line for bad input, 130 after Ctrl-C or SIGTERM."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return main() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    """End as if by Ctrl-C, so that the nodes that were started end, too; later SIGTERMs do not disturb that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """An argument parser whose ``--help`` shows the defaults."""
-    return argparse.ArgumentParser(
-        prog=name, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    return _Parser(prog=name, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
 
 
 def write_json(path: Path | None, values: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from robovlm_ros.cli.command import parser, run
 from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
 
 
 def main() -> int:
@@ -40,6 +41,10 @@ def _demo() -> int:
 
     options = _arguments().parse_args(remove_ros_args(sys.argv)[1:])
     contract = Contract.load(options.contract)
+    if contract.simulator != "mujoco":
+        raise UserError(f"contract '{contract.name}' names no simulator: the demo needs one (simulator: mujoco)")
+    if options.scenes < 0 or options.seed < 0 or not options.seconds > 0:
+        raise UserError("--scenes and --seed must be 0 or more, --seconds above 0")
     film = Film(options.film, fps=contract.rate_hz)
     camera = SceneCamera(contract)
     reached = asked = scene = 0

@@ -91,6 +91,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise UserError(f"contract '{contract.name}' names no simulator to evaluate in (simulator: mujoco)")
     if options.episodes < 1:
         raise UserError(f"--episodes must be at least 1, not {options.episodes}")
+    if options.seed < 0 or not options.seconds > 0:
+        raise UserError(f"--seed must be 0 or more and --seconds above 0, not {options.seed} and {options.seconds:g}")
+    if options.json:  # a place that cannot be written is said now, not when the results are there
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     environment = local_environment()
     os.environ.update(environment)
     mode = "lockstep" if options.lockstep else "realtime"

@@ -54,11 +54,15 @@ class Nodes:
 
     def end(self) -> None:
         """End all nodes; their logs stay readable until the ``with`` block ends."""
-        for _, process, _ in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGINT)
-        for _, process, _ in self._running:
-            _wait(process)
+        try:
+            for _, process, _ in self._running:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGINT)
+            for _, process, _ in self._running:
+                _wait(process)
+        finally:  # a second Ctrl-C: at once
+            for _, process, _ in self._running:
+                process.kill()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

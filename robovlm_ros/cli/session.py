@@ -171,14 +171,16 @@ def joint_source(contract: Contract) -> StateSource:
 
 def local_environment(worker: int = 0) -> dict[str, str]:
     """Environment of a command's nodes: on this machine only, and for each worker a domain of its own."""
+    domain = int(_domain())
     return {
-        "ROS_DOMAIN_ID": str((int(_domain()) + worker) % 102),  # above 101 the ports meet the ephemeral ones
+        # those that are not the person's choice stay below 102: above, the ports meet the ephemeral ones
+        "ROS_DOMAIN_ID": str((domain + worker) % 102 if worker else domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
     }
 
 
 def _domain() -> str:
     domain = os.environ.get("ROS_DOMAIN_ID") or "0"
-    if not domain.isdecimal():
+    if not domain.isdecimal() or int(domain) > 232:
         raise UserError(f"ROS_DOMAIN_ID is '{domain}', not a number from 0 to 232")
     return domain
