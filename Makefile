@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(abspath $(VENV))/bin
 WORK   ?= work
+RESULTS = checkpoints/tabletop/evaluation
 
 # Small models are fastest on one thread; thread pools that spin would starve the other nodes.
 export OMP_NUM_THREADS = 1
@@ -16,7 +17,7 @@ help:
 	@echo "make test-fast   the tests only;   make test-slow   those of minutes"
 	@echo "make check       lint and types;   make format      rewrite the formatting"
 	@echo "make checkpoint  make the shipped checkpoints again from nothing (under an hour)"
-	@echo "make evaluate    success of the shipped policy, in real time and in lockstep"
+	@echo "make evaluate    measure the shipped policy and write the figures into the docs (an hour)"
 
 setup: $(VENV)/.ready
 
@@ -54,8 +55,11 @@ checkpoint: setup
 	@echo "made $(WORK)/tabletop_vlm and $(WORK)/tabletop; copy them to checkpoints/ to ship them"
 
 evaluate: setup
-	$(BIN)/evaluate --episodes 100 --seed 1 --json $(WORK)/evaluate_realtime.json
-	$(BIN)/evaluate --episodes 100 --seed 1 --lockstep --json $(WORK)/evaluate_lockstep.json
+	for seed in 1 2 3; do \
+		$(BIN)/evaluate --episodes 100 --seed $$seed --reactions 20 --json $(RESULTS)/realtime_$$seed.json && \
+		$(BIN)/evaluate --episodes 100 --seed $$seed --lockstep --json $(RESULTS)/lockstep_$$seed.json || exit 1; \
+	done
+	$(BIN)/python tools/figures.py
 
 clean:
 	rm -rf $(WORK) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

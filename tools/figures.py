@@ -28,12 +28,13 @@ def table(results: list[dict[str, Any]]) -> str:
     ]
     for r in sorted(results, key=lambda r: (r["mode"] != "realtime", r["seed"])):
         low, high = r["success_interval_95"]
+        control = "" if r["no_language_success_rate"] is None else f"{r['no_language_success_rate']:.0%}"
         latency = r.get("latency_ms") or {}
         times = f"{latency['p50']:.0f} / {latency['p99']:.0f} ms" if latency and r["mode"] == "realtime" else ""
         rows.append(
             f"| {r['mode']} | {r['seed']} | {r['episodes']} | {r['success_rate']:.0%} | {low:.0%} to {high:.0%} "
             f"| {r['success_rate_3cm']:.0%} | {r['success_rate_2cm']:.0%} | {r['wrong_target_rate']:.0%} "
-            f"| {r['no_language_success_rate']:.0%} | {times} |"
+            f"| {control} | {times} |"
         )
     return "\n".join(rows)
 
@@ -43,7 +44,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail when a page is out of date")
     options = parser.parse_args()
-    figures = table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+    files = sorted(RESULTS.glob("*.json"))
+    if not files:
+        print(f"error: no results of `evaluate --json` in {RESULTS}", file=sys.stderr)
+        return 1
+    figures = table([json.loads(path.read_text()) for path in files])
     stale = []
     for page in PAGES:
         before = text = page.read_text(encoding="utf-8")
