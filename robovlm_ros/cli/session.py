@@ -172,11 +172,14 @@ def joint_source(contract: Contract) -> StateSource:
 def local_environment(worker: int = 0) -> dict[str, str]:
     """Environment of a command's nodes: on this machine only, and for each worker a domain of its own."""
     domain = int(_domain())
-    return {
+    environment = {
         # those that are not the person's choice stay below 102: above, the ports meet the ephemeral ones
         "ROS_DOMAIN_ID": str((domain + worker) % 102 if worker else domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST"),
     }
+    if os.environ.get("ROS_DISTRO") == "humble":  # knows no range; later ones warn of what says the same there
+        environment["ROS_LOCALHOST_ONLY"] = os.environ.get("ROS_LOCALHOST_ONLY", "1")
+    return environment
 
 
 def _domain() -> str:
