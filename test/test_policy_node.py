@@ -308,3 +308,15 @@ def test_an_instruction_topic_of_another_type_ends_the_node_with_one_clear_line(
         "the contract says std_msgs/msg/String"
     )
     assert not rclpy.ok()
+
+
+def test_a_stranger_on_the_instruction_topic_ends_nothing_once_an_instruction_was_heard(world: World) -> None:
+    policy = world.start_policy()
+    world.robot.latched.publish(String(data=""))  # "do nothing" is an instruction, too
+    world.wait(lambda: policy._told, "the instruction")
+    stranger = rclpy.create_node("stranger")
+    stranger.create_publisher(DiagnosticArray, CONTRACT.instruction_topic, 10)
+    world.wait(lambda: policy.count_publishers(CONTRACT.instruction_topic) == 3, "the stranger")
+    time.sleep(1.2)  # two looks around
+    assert policy.failure is None
+    assert rclpy.ok()

@@ -20,7 +20,7 @@ import pytest
 import rclpy
 import yaml
 from PIL import Image
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
 from rclpy.signals import SignalHandlerOptions
@@ -29,8 +29,9 @@ from std_srvs.srv import SetBool, Trigger
 
 from robovlm_ros import messages
 from robovlm_ros.alignment import Aligner
-from robovlm_ros.bags import Episode, observations, read_episode
+from robovlm_ros.bags import Episode, observations, read_episode, recording
 from robovlm_ros.contract import Contract
+from robovlm_ros.nodes.recorder_node import RecorderNode
 from robovlm_ros.observation import Observation
 
 from .makers import processor_for
@@ -316,6 +317,33 @@ def test_a_full_disk_is_said_and_finished_episodes_stay(domain_id: int, tmp_path
         output = end(recorder)
     assert "broke off: File too large" in output
     assert len(list(read_episode(good).messages())) == 6
+
+
+def test_messages_that_had_to_be_dropped_are_an_error_and_the_rest_is_kept(
+    robot: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "CAPACITY_BYTES", 10_000)  # an image is larger, all else is smaller
+    rclpy.init(args=["--ros-args", "-p", f"directory:={tmp_path}"])
+    node = RecorderNode()
+    executor = MultiThreadedExecutor(num_threads=3)
+    executor.add_node(node)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    try:
+        robot.wait_for_recorder()
+        path = Path(robot.call("start").message)
+        for act in robot.step(time.time_ns(), 0):
+            act()
+        response = robot.call("stop")
+    finally:
+        executor.shutdown()
+        thread.join(5.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    assert not response.success
+    assert f"messages are missing: {CONTRACT.cameras[0].topic} 1" in response.message
+    kept = [message.topic for message in read_episode(path).messages()]
+    assert sorted(kept) == sorted(part.topic for part in (*CONTRACT.state, *CONTRACT.commands))
 
 
 def test_bad_parameters_end_in_one_line(domain_id: int, tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         self._sensing = threading.Condition()
         self._aligner = Aligner(self._contract, self._engine.cameras)
         self._news = self._closing = False
+        self._told = bool(settings.instruction.strip())  # an empty instruction is one, too
         self._pending: Observation | None = None
         self._complaint: str | None = None
         self._acting = threading.Lock()
@@ -147,6 +148,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         if len(text) > LONGEST_INSTRUCTION:
             self.get_logger().error(f"refused an instruction of {len(text)} characters (at most {LONGEST_INSTRUCTION})")
             return
+        self._told = True
         with self._acting:
             self._controller.instruct(text)
         with self._sensing:
@@ -266,8 +268,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
     def _check_types(self, ages_s: dict[str, float]) -> None:
         """A topic that carries another type never reaches us: say so, and end if there never was a good one."""
         inputs = [(topic, kind, ages_s[name] < math.inf) for name, topic, kind in self._inputs]
-        told = bool(self._controller.instruction)
-        inputs.append((self._contract.instruction_topic, self._contract.instruction_type, told))
+        inputs.append((self._contract.instruction_topic, self._contract.instruction_type, self._told))
         for topic, kind, received in inputs:
             for text in wrong_publishers(self, topic, kind):
                 if not received:

@@ -195,10 +195,12 @@ class RecorderNode(Node):
         self._last = path
         counts = recording.writer.counts
         said = ", ".join(f"{topic} {count}" for topic, count in counts.items())
-        lost = f"; DROPPED {dict(recording.dropped)}" if recording.dropped else ""
         self.get_logger().info(
-            f"{path.name}: received {sum(recording.received.values())}, written {sum(counts.values())}{lost} ({said})"
+            f"{path.name}: received {sum(recording.received.values())}, written {sum(counts.values())} ({said})"
         )
+        if recording.dropped:
+            lost = ", ".join(f"{topic} {count}" for topic, count in recording.dropped.items())
+            raise UserError(f"{path} is kept, but the disk was too slow and messages are missing: {lost}")
         return str(path)
 
     def _discard(self, _request: Any) -> str:
