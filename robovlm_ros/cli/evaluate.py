@@ -115,7 +115,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
         with Session(contract, "evaluate", nodes.check) as session:
             session.wait_for_policy()
-            runner = Runner(session, options.seconds)
+            runner = Runner(session, options.seconds, options.lockstep)
             episodes = []
             for index in range(options.episodes):
                 seed = scene_seed(options.seed, index)
@@ -154,8 +154,9 @@ def scene_seed(seed: int, index: int) -> int:
 class Runner:
     """Runs one episode after another in a session."""
 
-    def __init__(self, session: Any, seconds: float) -> None:
+    def __init__(self, session: Any, seconds: float, lockstep: bool = False) -> None:
         self._session = session
+        self._lockstep = lockstep
         self._limit_ns = round(seconds * 1e9)
         self.first_ns = 0
         """Stamp at which the newest episode began [ns]."""
@@ -193,29 +194,28 @@ class Runner:
         )
 
     def react(self, seed: int) -> float:
-        """Change the instruction under way; the time until the tool is 1 cm nearer to the new goal [s]."""
+        """Change the instruction under way; the time until the tool has turned and come 1 cm back [s]."""
         from robovlm_ros.sim.tasks import goal_position, instruction_for
 
         session = self._session
         rng = np.random.default_rng(seed)
         session.instruct("")
         session.reset(seed)
-        first, second = _apart(session.poses[-1][1], session.blocks)
+        first, second = _opposite(session.poses[-1][1], session.blocks)
+        way = (goal_position(second) - goal_position(first))[:2]
+        way = way / np.linalg.norm(way)  # (2,) going to the first goal leads against it
         begin = session.time_ns
         session.instruct(instruction_for(first.colour, rng))
         session.wait(lambda: session.time_ns >= begin + REACTION_AFTER_NS, 60.0, "the first half second")
-        change = session.time_ns
-        goal = goal_position(second)
+        change = session.time_ns if self._lockstep else session.now_ns
         session.instruct(instruction_for(second.colour, rng))
-        nearest = float(np.linalg.norm(session.poses[-1][1] - goal))
+        least = float(session.poses[-1][1][:2] @ way)
 
         def turned() -> bool:
-            nonlocal nearest
-            distance = float(np.linalg.norm(session.poses[-1][1] - goal))
-            if distance < nearest - 0.01:
-                return True
-            nearest = max(nearest, distance)  # it still moves on towards the first goal
-            return bool(session.time_ns - change > self._limit_ns)
+            nonlocal least
+            along = float(session.poses[-1][1][:2] @ way)
+            least = min(least, along)  # it still moves on towards the first goal
+            return along > least + 0.01 or bool(session.time_ns - change > self._limit_ns)
 
         session.wait(turned, 60.0, "the reaction")
         return float(session.time_ns - change) / 1e9
@@ -230,15 +230,15 @@ class Runner:
         return bool(np.linalg.norm(recent - recent[-1], axis=1).max() < STILL_M)
 
 
-def _apart(tool: NDArray[np.float64], blocks: Sequence[Block]) -> tuple[Block, Block]:
-    """The two blocks whose directions from the tool differ most: going to one leads away from the other."""
+def _opposite(tool: NDArray[np.float64], blocks: Sequence[Block]) -> tuple[Block, Block]:
+    """Two blocks such that going to the first leads farthest against the way from the first to the second."""
     from robovlm_ros.sim.tasks import goal_position
 
-    def cosine(pair: tuple[Block, Block]) -> float:
-        one, other = (goal_position(block) - tool for block in pair)
-        return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+    def against(pair: tuple[Block, Block]) -> float:
+        first, second = (goal_position(block)[:2] for block in pair)
+        return float((first - tool[:2]) @ (second - first) / np.linalg.norm(second - first))
 
-    return min(itertools.combinations(blocks, 2), key=cosine)
+    return min(itertools.permutations(blocks, 2), key=against)
 
 
 def latency(line: str) -> dict[str, float]:

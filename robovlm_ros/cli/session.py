@@ -135,6 +135,11 @@ class Session:
         """Stamp of the newest tool position [ns]; 0 when there is none."""
         return self.poses[-1][0] if self.poses else 0
 
+    @property
+    def now_ns(self) -> int:
+        """Our own clock [ns]; in real time the simulator's stamps are of the same."""
+        return int(self.node.get_clock().now().nanoseconds)
+
     def tool_at(self, stamp_ns: int) -> NDArray[np.float64]:
         """(3,) the newest tool position that is not younger than a stamp [m]."""
         for stamp, position in reversed(self.poses):
