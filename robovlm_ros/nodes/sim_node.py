@@ -66,6 +66,8 @@ class SimNode(Node):  # type: ignore[misc, unused-ignore]
         self._own_time = settings.publish_clock or settings.lockstep
         if settings.real_time_factor != 1.0 and not self._own_time:
             raise UserError("parameter 'real_time_factor': values other than 1.0 need publish_clock:=true")
+        if self.get_parameter("use_sim_time").value and not self._own_time:
+            raise UserError("parameter 'use_sim_time': the simulator makes the time, it needs publish_clock:=true")
         self._refuse_twin()
         self._scene = threading.RLock()
         self._mail = threading.Condition()
