@@ -128,7 +128,7 @@ def _evaluate(options: argparse.Namespace) -> int:
                 runner.run(scene_seed(options.seed, index), blank=True)
                 for index in range(0 if options.no_control else options.episodes)
             ]
-            reactions = [runner.react(scene_seed(options.seed, 5000 + index)) for index in range(options.reactions)]
+            reactions = runner.reactions(scene_seed(options.seed, 5000), options.reactions)
         nodes.check()
         nodes.end()
         said = [line for line in nodes.log("policy_node") if " p50 " in line][-1:]
@@ -193,17 +193,34 @@ class Runner:
             seconds=(end - begin) / 1e9,
         )
 
-    def react(self, seed: int) -> float:
-        """Change the instruction under way; the time until the tool has turned and come 1 cm back [s]."""
+    def reactions(self, first_seed: int, count: int) -> list[float]:
+        """Reaction times [s] in so many scenes in which two blocks lie on either side of the tool."""
+        times: list[float] = []
+        for seed in itertools.count(first_seed):
+            if len(times) == count:
+                break
+            time_s = self.react(seed)
+            times += [] if time_s is None else [time_s]
+        return times
+
+    def react(self, seed: int) -> float | None:
+        """Change the instruction under way; the time until the tool has turned and come 1 cm back [s].
+
+        None in a scene where both blocks lie on one side of the tool: there is nothing to turn for.
+        """
         from robovlm_ros.sim.tasks import goal_position, instruction_for
 
         session = self._session
         rng = np.random.default_rng(seed)
         session.instruct("")
         session.reset(seed)
-        first, second = _opposite(session.poses[-1][1], session.blocks)
+        first, second = _either_side(session.poses[-1][1], session.blocks)
         way = (goal_position(second) - goal_position(first))[:2]
         way = way / np.linalg.norm(way)  # (2,) going to the first goal leads against it
+        if (session.poses[-1][1] - goal_position(first))[:2] @ way < 0.03:
+            return None
+        if (goal_position(second) - session.poses[-1][1])[:2] @ way < 0.03:
+            return None
         begin = session.time_ns
         session.instruct(instruction_for(first.colour, rng))
         session.wait(lambda: session.time_ns >= begin + REACTION_AFTER_NS, 60.0, "the first half second")
@@ -230,15 +247,16 @@ class Runner:
         return bool(np.linalg.norm(recent - recent[-1], axis=1).max() < STILL_M)
 
 
-def _opposite(tool: NDArray[np.float64], blocks: Sequence[Block]) -> tuple[Block, Block]:
-    """Two blocks such that going to the first leads farthest against the way from the first to the second."""
+def _either_side(tool: NDArray[np.float64], blocks: Sequence[Block]) -> tuple[Block, Block]:
+    """Two blocks between which the tool is, as far as can be: going to the one leads away from the other."""
     from robovlm_ros.sim.tasks import goal_position
 
-    def against(pair: tuple[Block, Block]) -> float:
+    def between(pair: tuple[Block, Block]) -> float:
         first, second = (goal_position(block)[:2] for block in pair)
-        return float((first - tool[:2]) @ (second - first) / np.linalg.norm(second - first))
+        way = (second - first) / np.linalg.norm(second - first)  # (2,)
+        return min(float((tool[:2] - first) @ way), float((second - tool[:2]) @ way))
 
-    return min(itertools.permutations(blocks, 2), key=against)
+    return max(itertools.permutations(blocks, 2), key=between)
 
 
 def latency(line: str) -> dict[str, float]:
@@ -293,7 +311,7 @@ def _report(results: dict[str, Any]) -> None:
         print(results["policy_statistics"])
     if "reaction_s" in results:
         reaction = results["reaction_s"]
-        print(f"a changed instruction turns the arm after {reaction['p50']:.1f} s (at most {reaction['max']:.1f} s)")
+        print(f"a changed instruction turns the arm after {reaction['p50']:.2f} s (at most {reaction['max']:.2f} s)")
     low, high = results["success_interval_95"]
     print(
         f"success within 4 cm {results['success_rate']:.1%} (95 %: {low:.1%} to {high:.1%}), "
