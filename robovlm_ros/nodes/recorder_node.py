@@ -141,7 +141,8 @@ class RecorderNode(Node):
                 self._subscribe(topic, kinds[0], _qos(*self._offered(topic)))
         for topic, (kind, qos, _) in list(self._subscribed.items()):
             reliable, latched = self._offered(topic)
-            if reliable != (qos.reliability == ReliabilityPolicy.RELIABLE):
+            # A driver that starts anew finds the subscription that it had: no message is lost to looking again.
+            if reliable != (qos.reliability == ReliabilityPolicy.RELIABLE) and self.count_publishers(topic):
                 self._subscribe(topic, kind, _qos(reliable, latched))
             for complaint in wrong_publishers(self, topic, kind):
                 if complaint not in self._complaints:
