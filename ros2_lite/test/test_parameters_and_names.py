@@ -266,3 +266,15 @@ def test_logs_have_the_format_filters_and_levels_of_ros(
     assert lines[1].startswith("[WARN] [")
     assert lines[1].split("] [")[2].startswith("robot]")
     assert len(lines[0].split("] [")[1].split(".")[1]) == 9
+
+
+def test_one_call_in_the_source_cannot_log_at_two_severities(start: Callable[..., Node]) -> None:
+    logger = start().get_logger()
+
+    def say(log: Callable[[str], bool]) -> bool:
+        return log("as loud as it gets")
+
+    assert say(logger.info)
+    assert say(logger.info)
+    with pytest.raises(ValueError, match="severity cannot be changed"):
+        say(logger.error)

@@ -66,6 +66,7 @@ class RcutilsLogger:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self._sites: dict[tuple[CodeType, int], _Site] = {}
+        self._severities: dict[tuple[CodeType, int], LoggingSeverity] = {}
 
     def get_child(self, name: str) -> RcutilsLogger:
         """The logger ``parent.name``."""
@@ -120,6 +121,8 @@ class RcutilsLogger:
         if severity < effective_level(self.name):
             return False
         frame = sys._getframe(2)
+        if self._severities.setdefault((frame.f_code, frame.f_lasti), severity) != severity:
+            raise ValueError("Logger severity cannot be changed between calls.")  # each call in the source has one
         if kwargs and not self._passes(frame.f_code, frame.f_lineno, kwargs):
             return False
         _emit(severity, self.name, str(message), frame.f_code.co_filename, frame.f_code.co_name, frame.f_lineno)
