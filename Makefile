@@ -49,6 +49,7 @@ format: setup
 	$(BIN)/ruff format .
 
 checkpoint: setup
+	rm -rf $(WORK)/tabletop_vlm $(WORK)/episodes $(WORK)/tabletop  # from nothing: what an earlier run left would mix in
 	$(BIN)/pretrain --output $(WORK)/tabletop_vlm
 	$(BIN)/collect --output $(WORK)/episodes --episodes 1600 --workers 2
 	$(BIN)/finetune --config tabletop --base $(WORK)/tabletop_vlm --episodes $(WORK)/episodes --output $(WORK)/tabletop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from robovlm_ros.compatibility import differences
-from robovlm_ros.contract import Contract, share_directory
+from robovlm_ros.contract import VELOCITY_TYPES, Contract, share_directory
 from robovlm_ros.errors import UserError
 
 CONTRACT = "contract.yaml"
@@ -35,10 +35,14 @@ def find_contract(checkpoint: Path, given: str = "") -> Contract:
     if not (checkpoint / CONTRACT).is_file():
         raise UserError(f"{checkpoint} is no policy checkpoint: {CONTRACT} is missing")
     trained = Contract.load(checkpoint / CONTRACT)
-    if not given:
-        return trained
-    contract = Contract.load(given)
+    contract = Contract.load(given) if given else trained
     different = differences(trained, contract)
     if different:
         raise UserError(f"contract '{given}' does not fit checkpoint '{checkpoint}': {'; '.join(different)}")
+    for command in contract.commands:
+        if command.type in VELOCITY_TYPES:  # holding means to send nothing new, which stops no velocity
+            raise UserError(
+                f"contract '{contract.name}': command '{command.name}' is a velocity ({command.type}), which the policy "
+                "cannot hold safely yet; use a position command"
+            )
     return contract

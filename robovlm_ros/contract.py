@@ -35,6 +35,8 @@ COMMAND_TYPES = (
     "geometry_msgs/msg/Twist",
     "geometry_msgs/msg/TwistStamped",
 )
+VELOCITY_TYPES = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
+"""Commands that stay in motion when nothing more is sent."""
 SIMULATORS = ("mujoco", "none")
 LOWEST_HZ, HIGHEST_HZ = 0.01, 10_000.0
 """What a rate may be."""

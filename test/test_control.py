@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
+import pytest
+import yaml
 
 from robovlm_ros.action import ActionChunk
+from robovlm_ros.checkpoints import find_contract
 from robovlm_ros.compatibility import differences
 from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
 
@@ -124,3 +129,12 @@ def test_a_contract_may_differ_from_the_trained_one_only_in_what_the_policy_has_
         "rate_hz: trained with 10.0, given 5.0",
         "camera 'static': trained with 96x96, given 128x96",
     ]
+
+
+def test_a_velocity_command_is_refused_because_silence_would_not_stop_it(tmp_path: Path) -> None:
+    values = Contract.load("tabletop").to_dict()
+    dims = [{"name": "linear_x", "unit": "m/s", "limits": [-1.0, 1.0]}]
+    values["commands"] = [{"name": "base", "topic": "/cmd_vel", "type": "geometry_msgs/msg/Twist", "dims": dims}]
+    (tmp_path / "contract.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(UserError, match=r"'base' is a velocity \(geometry_msgs/msg/Twist\)"):
+        find_contract(tmp_path)
