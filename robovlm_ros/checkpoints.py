@@ -42,7 +42,7 @@ def find_contract(checkpoint: Path, given: str = "") -> Contract:
     for command in contract.commands:
         if command.type in VELOCITY_TYPES:  # holding means to send nothing new, which stops no velocity
             raise UserError(
-                f"contract '{contract.name}': command '{command.name}' is a velocity ({command.type}), which the policy "
-                "cannot hold safely yet; use a position command"
+                f"contract '{contract.name}': command '{command.name}' is a velocity ({command.type}), "
+                "which the policy cannot hold safely yet; use a position command"
             )
     return contract

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-_CANDIDATES = itertools.count(os.getpid())
+_CANDIDATES = itertools.count(os.getpid() + 50)  # far from where the tests of other packages begin
 
 
 @pytest.fixture
