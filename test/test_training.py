@@ -292,7 +292,7 @@ def test_finetune_makes_a_policy_from_bags_alone(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--base", "missing/vlm"], "missing/vlm"),
+        (["--base", "./missing"], "no checkpoint folder missing"),
         (["--steps", "many"], "'steps' must be a whole number, not 'many'"),
         (["--head", "magic"], "head 'magic' is not one of: mlp"),
         (["--state", "ee.q"], "no state 'ee.q'"),
@@ -309,7 +309,6 @@ def test_bad_options_get_one_line(
     processor.save_pretrained(tmp_path / "vlm")
     record_bag(tmp_path / "episodes" / "episode_0", episode_messages(2))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     given = ["--episodes", "episodes", "--base", "./vlm", "--output", "policy", *flags]
     monkeypatch.setattr(sys, "argv", ["finetune", *given])
     capsys.readouterr()

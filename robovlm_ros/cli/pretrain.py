@@ -44,6 +44,7 @@ def _pretrain(parsed: argparse.Namespace, options: Any) -> int:
     from robovlm_ros.sim.questions import ask, render_scenes, where_phrase
     from robovlm_ros.training.pretraining import pretrain
     from robovlm_ros.training.reporting import Report
+    from robovlm_ros.vlm.checkpoint import save_vlm
     from robovlm_ros.vlm.tiny import TinyVLMConfig, build_model, build_processor
 
     contract = Contract.load(parsed.contract)
@@ -83,8 +84,7 @@ def _pretrain(parsed: argparse.Namespace, options: Any) -> int:
         model, processor, part(slice(options.scenes)), part(slice(options.scenes, total)), asker, where_phrase,
         options, report,
     )  # fmt: skip
-    model.save_pretrained(output)
-    processor.save_pretrained(output)
+    save_vlm(output, model, processor)
     report.write(output / "train_log.json")
     numbers = {
         **figures,

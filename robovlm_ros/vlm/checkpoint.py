@@ -26,12 +26,20 @@ _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeErro
 
 def save_policy(folder: str | os.PathLike[str], policy: ActionTokenPolicy, processor: ActionTokenProcessor) -> None:
     """Write everything that is needed to act: weights, configuration, processor, contract, statistics."""
-    path = Path(folder)
-    with quiet():
-        policy.save_pretrained(path)
-        processor.backbone.save_pretrained(path)
+    path = save_vlm(folder, policy, processor.backbone)
     text = yaml.safe_dump(processor.contract.to_dict(), sort_keys=False, allow_unicode=True)
     (path / CONTRACT).write_text(text, encoding="utf-8")
+
+
+def save_vlm(folder: str | os.PathLike[str], model: Any, processor: Any) -> Path:
+    """Write a transformers checkpoint folder: weights, configuration and processor; returns its path."""
+    path = Path(folder)
+    with quiet():
+        model.save_pretrained(path)
+        processor.save_pretrained(path)
+    for file in path.glob("*.safetensors"):
+        file.chmod(0o644)  # they are written for the owner alone, which would keep an installed policy from others
+    return path
 
 
 def load_policy(
@@ -74,7 +82,8 @@ def load_vlm(name_or_path: str | os.PathLike[str], dtype: str = "auto") -> tuple
             )
             processor = AutoProcessor.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
     except _BROKEN as error:
-        raise UserError(f"vision-language model {name_or_path} cannot be loaded: {_one_line(error)}") from error
+        where = "" if local else " (there is no such folder, and the hub did not give it)"
+        raise UserError(f"vision-language model {name_or_path} cannot be loaded{where}: {_one_line(error)}") from error
     return model, processor
 
 
