@@ -224,6 +224,8 @@ class Runner:
         begin = session.time_ns
         session.instruct(instruction_for(first.colour, rng))
         session.wait(lambda: session.time_ns >= begin + REACTION_AFTER_NS, 60.0, "the first half second")
+        if not self._lockstep:  # at any moment between two observations, not just after one
+            session.spin(float(rng.uniform(0.0, session.contract.step_ns / 1e9)))
         change = session.time_ns if self._lockstep else session.now_ns
         session.instruct(instruction_for(second.colour, rng))
         least = float(session.poses[-1][1][:2] @ way)
