@@ -32,6 +32,7 @@ setup(
     extras_require={  # what no ROS distribution brings; requirements.txt has a set of versions that work together
         "policy": ["torch>=2.6", "transformers>=5.20", "accelerate"],
         "bags": ["mcap", "rosbags", "pillow"],
+        "test": ["pytest", "pytest-timeout", "hypothesis"],
         "sim": ["mujoco>=3.2", "mink", "daqp", "av", "pillow"],
     },
     zip_safe=True,
@@ -39,7 +40,6 @@ setup(
     maintainer_email="maintainers@robovlm-ros.invalid",
     description="Teach a robot with ROS 2: demonstrations, an action-token VLM, control-rate execution.",
     license="Apache-2.0",
-    tests_require=["pytest"],
     entry_points={
         "console_scripts": [
             "policy_node = robovlm_ros.nodes.policy_node:main",

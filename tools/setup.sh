@@ -22,4 +22,6 @@ fi
 echo "setup: installing the pinned packages of requirements.txt (minutes on a slow line)"
 "$VENV/bin/python" -m pip install -q --disable-pip-version-check pip==26.3  # older ones get lost in the pins
 "$VENV/bin/python" -m pip install -q --disable-pip-version-check -r requirements.txt
-"$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e ros2_lite -e .
+# Editable: an edit takes effect at once. (That a folder is called like its package is meant to be.)
+PYTHONWARNINGS=ignore "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
+    -e ros2_lite -e .
