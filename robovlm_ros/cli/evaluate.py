@@ -124,10 +124,11 @@ def _evaluate(options: argparse.Namespace) -> int:
                 _say(index + 1, options.episodes, episodes)
                 if film and camera:
                     camera.show(film, session, runner.first_ns, episode)
-            control = [
-                runner.run(scene_seed(options.seed, index), blank=True)
-                for index in range(0 if options.no_control else options.episodes)
-            ]
+            control: list[Episode] = []
+            for index in range(0 if options.no_control else options.episodes):
+                control.append(runner.run(scene_seed(options.seed, index), blank=True))
+                if len(control) % 10 == 0:
+                    print(f"[{len(control)}/{options.episodes}] no-language control", flush=True)
             reactions = runner.reactions(scene_seed(options.seed, 5000), options.reactions)
         nodes.check()
         nodes.end()
