@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +19,22 @@ from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
 
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a policy with a history remembers from one decision to the next."""
+
+    latents: torch.Tensor
+    """(1, H, latent_num, D) action latents of the newest observations, at most window - 1 of them."""
+    stamp_ns: int
+    """Stamp of the newest of them [ns]."""
+    instruction: str
+    """The instruction that all of them follow."""
+
+    def serves(self, observation: Observation, longest_ns: int) -> bool:
+        """Whether the observation goes on from here: same instruction, later, and by no more than that [ns]."""
+        return observation.instruction == self.instruction and 0 < observation.stamp_ns - self.stamp_ns <= longest_ns
+
+
 class PolicyEngine:
     """One loaded policy. Not for several threads at once: inference has one thread of its own."""
 
@@ -26,6 +43,9 @@ class PolicyEngine:
         self.processor = processor
         self.stages_s: dict[str, float] = {}
         """Seconds that each stage of the newest `infer` took: prepare, vision, decode, restore."""
+        self.memory: Memory | None = None
+        """What the next `infer` may rest on; None at the beginning, and for a policy without history."""
+        self._longest_ns = round(self.contract.camera(self.cameras[0]).max_age_s * 1e9)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], device: str = "cpu", threads: int = 1) -> PolicyEngine:
@@ -55,6 +75,14 @@ class PolicyEngine:
         """Actions of one chunk [steps]."""
         return int(self.policy.config.chunk_size)
 
+    def reset(self) -> None:
+        """Forget what was seen before, as an episode's end asks.
+
+        A new instruction, time that runs backwards and a gap longer than the first camera's ``max_age_s`` do so by
+        themselves.
+        """
+        self.memory = None
+
     @torch.inference_mode()
     def infer(self, observation: Observation, clock: Callable[[], float] = time.perf_counter) -> ActionChunk:
         """The actions that this observation calls for, due from its stamp on.
@@ -70,7 +98,15 @@ class PolicyEngine:
         state = inputs.pop("state", None)
         images = self.policy.image_embeddings(**inputs)
         marks.append(clock())
-        decided = self.policy(**text, image_embeds=images, state=state).actions[0]  # (C, A)
+        memory = self.memory if self.memory and self.memory.serves(observation, self._longest_ns) else None
+        history = None if memory is None else memory.latents
+        output = self.policy(**text, image_embeds=images, state=state, history=history)
+        decided = output.actions[0]  # (C, A)
+        self.memory = None
+        if output.history is not None and bool(output.history.isfinite().all()):
+            self.memory = Memory(
+                latents=output.history, stamp_ns=observation.stamp_ns, instruction=observation.instruction
+            )
         marks.append(clock())
         actions = self.processor.actions(decided, observation.state)
         marks.append(clock())
@@ -88,3 +124,4 @@ class PolicyEngine:
         state = np.zeros(len(self.contract.state_names), np.float32)
         for _ in range(count):
             self.infer(Observation(stamp_ns=0, images=images, state=state, instruction=""))
+        self.reset()

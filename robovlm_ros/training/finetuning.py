@@ -23,7 +23,7 @@ from robovlm_ros.training.switches import Switches, apply_switches, trainable
 from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
 from robovlm_ros.vlm.checkpoint import load_vlm, resolve_device
 from robovlm_ros.vlm.configuration import ActionTokenConfig
-from robovlm_ros.vlm.heads import head_options
+from robovlm_ros.vlm.heads import build_head, head_options
 from robovlm_ros.vlm.normalisation import fit
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
@@ -41,6 +41,10 @@ class FinetuneOptions(Switches):
     """Actions of one chunk [steps of the contract's rate]."""
     latent_num: int = 1
     """Action tokens."""
+    history: str = "one_step"
+    """What a decision rests on: one_step (the newest observation) or policy_head (a window, joined by the head)."""
+    window: int = 1
+    """Observations that a decision rests on, one per frame of the first camera; 1 for one_step."""
     prompt: str = "{images}{instruction}"
     """Prompt template with {images} and {instruction}."""
     head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
@@ -75,7 +79,7 @@ class FinetuneOptions(Switches):
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "chunk_size", "latent_num", "threads"):
+        for name in ("steps", "batch_size", "chunk_size", "latent_num", "window", "threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.validation_share < 1:
@@ -127,6 +131,8 @@ def configure(options: FinetuneOptions, vlm_config: Any, contract: Any) -> Actio
         state=list(contract.state_names if options.state is None else options.state),
         latent_num=options.latent_num,
         chunk_size=options.chunk_size,
+        history=options.history,
+        window=options.window,
         prompt=options.prompt,
         head=head_options(options.head),
     )
@@ -239,11 +245,10 @@ def _initialise(policy: ActionTokenPolicy, seed: int) -> None:
     """New weights that depend on the seed alone, whatever was drawn before."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for module in (policy.head, policy.state_token):
-            for part in module.modules() if module is not None else ():
-                reset = getattr(part, "reset_parameters", None)
-                if callable(reset):
-                    reset()
+        # built anew, for not every part of every head can reset itself
+        policy.head.load_state_dict(build_head(policy.head.shape, policy.config.head or {}).state_dict())
+        if policy.state_token is not None:
+            policy.state_token.reset_parameters()
         torch.nn.init.zeros_(policy.action_token)
 
 
@@ -278,9 +283,15 @@ def validation_error(policy: ActionTokenPolicy, dataset: WindowDataset, limit: i
         batch = processor.collate([dataset[int(item)] for item in chosen[start : start + 64]])
         batch = {key: value.to(policy.device) for key, value in batch.items() if key != "item"}
         targets, valid = batch.pop("actions"), batch.pop("valid")
-        error = (policy(**batch).actions - targets).abs()[..., torch.from_numpy(continuous)]  # (B, C, continuous)
-        scale = torch.as_tensor(processor.action_normaliser.scale[continuous], dtype=error.dtype, device=error.device)
-        total += float((error * scale * valid[..., None]).sum())
-        count += float(valid.sum()) * int(continuous.sum())
+        decided = policy(**batch).actions
+        if processor.config.window > 1:  # (B, W, C, A): of each window, the observation that it was made for
+            last = (valid.amax(-1).sum(-1).long() - 1, torch.arange(len(valid), device=valid.device))
+            decided, targets, valid = (value[last[1], last[0]] for value in (decided, targets, valid))
+        wanted, given = (
+            processor.action_normaliser.restore(value.double().cpu().numpy()) for value in (targets, decided)
+        )
+        counts = valid.double().cpu().numpy()  # (B, C)
+        total += float((np.abs(given - wanted)[..., continuous] * counts[..., None]).sum())
+        count += float(counts.sum()) * int(continuous.sum())
     policy.train(training)
     return total / max(count, 1.0)

@@ -127,11 +127,17 @@ def split(recordings: Sequence[Recording], share: float, seed: int) -> tuple[lis
 
 
 class WindowDataset(Dataset[dict[str, Any]]):
-    """Item: model input, normalised target chunk and its mask, for one observation of one episode."""
+    """Item: model input, normalised target chunk and its mask, for one observation of one episode.
+
+    With a window W > 1 all of them have it as their first dimension: the observations up to this one that
+    follow the same instruction, as the running policy would remember them. Where there are fewer, the last is
+    repeated with a mask of 0.
+    """
 
     def __init__(self, recordings: Sequence[Recording], processor: ActionTokenProcessor) -> None:
         self.recordings = list(recordings)
         self.processor = processor
+        self.window = int(processor.config.window)
         self.index = [(e, t) for e, recording in enumerate(self.recordings) for t in range(len(recording))]
 
     def __len__(self) -> int:
@@ -140,6 +146,20 @@ class WindowDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, item: int) -> dict[str, Any]:
         episode, t = self.index[item]
         recording = self.recordings[episode]
+        if self.window == 1:
+            inputs = self._observation(recording, t)
+        else:
+            said, first = recording.instructions, t
+            while first > max(0, t - self.window + 1) and said[first - 1] == said[t]:
+                first -= 1
+            steps = [self._observation(recording, step) for step in range(first, t + 1)]
+            missing = {**steps[-1], "valid": torch.zeros_like(steps[-1]["valid"])}
+            inputs = self.processor.collate([*steps, *[missing] * (self.window - len(steps))])  # (W, ...)
+        inputs["item"] = torch.tensor(item)
+        return inputs
+
+    def _observation(self, recording: Recording, t: int) -> dict[str, Any]:
+        """Model input (...), target chunk (C, A) and mask (C,) of one observation."""
         state = recording.states[t]
         inputs = self.processor.prompt(recording.instructions[t], recording.shapes)
         inputs.update({key: value[t] for key, value in recording.images.items()})
@@ -147,7 +167,6 @@ class WindowDataset(Dataset[dict[str, Any]]):
             inputs["state"] = self.processor.state(state)
         inputs["actions"] = self.processor.targets(recording.actions[t], state)
         inputs["valid"] = torch.from_numpy(recording.valid[t].astype(np.float32))
-        inputs["item"] = torch.tensor(item)
         return inputs
 
     def name(self, item: int) -> str:

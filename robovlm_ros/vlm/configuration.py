@@ -13,6 +13,10 @@ from robovlm_ros.errors import UserError
 FORMAT = 1
 """Version of the checkpoint folder; raised when an older program could not act on a newer folder."""
 
+HISTORIES = ("one_step", "policy_head")
+"""``one_step``: the newest observation alone. ``policy_head``: each observation goes through the VLM by itself, and the
+head joins the latents of a window of them."""
+
 
 class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
     """Everything but weights that is needed to act."""
@@ -32,6 +36,10 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
     """Action tokens, one learned vector each."""
     chunk_size: int = 8
     """Actions of one chunk [steps]."""
+    history: str = "one_step"
+    """What a decision rests on: one of HISTORIES."""
+    window: int = 1
+    """Observations that a decision rests on, its own among them; 1 for `one_step`."""
     prompt: str = "{images}{instruction}"
     """Prompt template; {images} becomes the image placeholders of all cameras."""
     head: dict[str, Any] | None = None
@@ -59,9 +67,13 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
                 raise UserError(
                     f"contract '{contract.name}' has no state '{name}' (state: {', '.join(contract.state_names)})"
                 )
-        for name in ("latent_num", "chunk_size"):
+        for name in ("latent_num", "chunk_size", "window"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.history not in HISTORIES:
+            raise UserError(f"history '{self.history}' is not one of: {', '.join(HISTORIES)}")
+        if self.history == "one_step" and self.window != 1:
+            raise UserError(f"history 'one_step' has a window of 1, not {self.window}: choose history policy_head")
         if "{instruction}" not in self.prompt or "{images}" not in self.prompt:
             raise UserError(f"prompt '{self.prompt}' must hold {{images}} and {{instruction}}")
         return contract

@@ -26,7 +26,9 @@ class ActionTokenOutput(ModelOutput):  # type: ignore[misc]
     actions: torch.Tensor | None = None
     """(B, chunk_size, action_dim) normalised actions, probabilities where binary; when no targets were given."""
     latents: torch.Tensor | None = None
-    """(B, latent_num, D) action latents."""
+    """(B, latent_num, D) action latents; (B, W, latent_num, D) of a window."""
+    history: torch.Tensor | None = None
+    """(B, H, latent_num, D) latents to hand to the next forward of this episode; None when the policy uses none."""
 
 
 class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
@@ -58,6 +60,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
                 latent_num=config.latent_num,
                 chunk_size=config.chunk_size,
                 binary=tuple(contract.binary.tolist()),
+                window=config.window,
             ),
             config.head or {},
         )
@@ -124,32 +127,65 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         pixel_values: torch.Tensor | None = None,
         image_embeds: torch.Tensor | None = None,
         state: torch.Tensor | None = None,
+        history: torch.Tensor | None = None,
         actions: torch.Tensor | None = None,
         valid: torch.Tensor | None = None,
         **images: torch.Tensor,
     ) -> ActionTokenOutput:
         """Loss when targets are given, else actions; all normalised.
 
+        All inputs but ``history`` may have a window dimension behind the batch, (B, W, ...): then so have targets,
+        actions and latents. Samples with fewer observations than W are filled up at the end, with ``valid`` 0 there:
+        heads are causal, so that what comes later changes nothing.
+
         Args:
             input_ids, attention_mask: (B, L) the prompt.
             pixel_values: (B, cameras, 3, H, W) images, or
             image_embeds: (B, N, D) their features, computed before.
             state: (B, S) normalised state.
+            history: (B, H, latent_num, D) what the forward of the previous observation gave; for running, that is
+                without window and targets.
             actions: (B, C, A) targets, 0 or 1 where binary.
             valid: (B, C) 1 for target steps that count; all of them by default.
             images: further image tensors of the backbone's own processor.
         """
         if (pixel_values is None) == (image_embeds is None):
             raise ValueError("give either pixel_values or image_embeds")
+        batch = input_ids.shape[:-1]  # (B,) or (B, W)
+        windowed = len(batch) == 2
+
+        def rows(given: torch.Tensor) -> torch.Tensor:
+            return given.flatten(0, 1) if windowed else given  # (B W, ...)
+
         if image_embeds is None:
             assert pixel_values is not None
-            image_embeds = self.image_embeddings(pixel_values, **images)
-        latents = self.latents(input_ids, attention_mask, image_embeds, state)
+            features = self.image_embeddings(rows(pixel_values), **{key: rows(value) for key, value in images.items()})
+        else:
+            features = rows(image_embeds)
+        latents = self.latents(
+            rows(input_ids), rows(attention_mask), features, None if state is None else rows(state)
+        )  # (B W, latent_num, D)
+        latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
+        window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)
         if actions is None:
-            return ActionTokenOutput(actions=self.head(latents), latents=latents)
+            decided = self.head(window)  # (B, W, C, A)
+            return ActionTokenOutput(
+                actions=decided if windowed else decided[:, -1],
+                latents=latents,
+                history=window[:, 1 - self.config.window :] if self.config.window > 1 else None,
+            )
         if valid is None:
-            valid = torch.ones(actions.shape[:2], device=actions.device)
-        return ActionTokenOutput(loss=self.head.loss(latents, actions, valid), latents=latents)
+            valid = torch.ones(actions.shape[:-1], device=actions.device)
+        if not windowed:
+            window, actions, valid = latents[:, None], actions[:, None], valid[:, None]  # windows of 1
+        return ActionTokenOutput(loss=self.head.loss(window, actions, valid), latents=latents)
+
+    def _window(self, latents: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:
+        """(B, W, latent_num, D) the newest latents (B, latent_num, D) behind those of earlier observations."""
+        window = latents[:, None]  # (B, 1, latent_num, D)
+        if history is not None and self.config.window > 1:
+            window = torch.cat([history, window], dim=1)[:, -self.config.window :]  # (B, <= window, latent_num, D)
+        return window
 
 
 AutoModel.register(ActionTokenConfig, ActionTokenPolicy, exist_ok=True)

@@ -100,13 +100,13 @@ class ActionTokenProcessor:
 
     def collate(self, items: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """A batch of inputs; prompts are padded on the right, which changes nothing for a policy."""
-        length = max(len(item["input_ids"]) for item in items)
+        length = max(item["input_ids"].shape[-1] for item in items)
         batch: dict[str, torch.Tensor] = {}
         for key in items[0]:
             values = [item[key] for item in items]
             if key in ("input_ids", "attention_mask"):
                 fill = self.backbone.tokenizer.pad_token_id if key == "input_ids" else 0
-                values = [torch.nn.functional.pad(value, (0, length - len(value)), value=fill) for value in values]
+                values = [torch.nn.functional.pad(value, (0, length - value.shape[-1]), value=fill) for value in values]
             batch[key] = torch.stack(values)
         return batch
 

@@ -8,10 +8,16 @@ from typing import Any
 from robovlm_ros.errors import UserError
 from robovlm_ros.options import build
 from robovlm_ros.vlm.heads.base import HeadShape, PolicyHead, options_of
+from robovlm_ros.vlm.heads.flow import FlowHead, FlowOptions
+from robovlm_ros.vlm.heads.gpt import GPTHead, GPTOptions
+from robovlm_ros.vlm.heads.lstm import LSTMHead, LSTMOptions
 from robovlm_ros.vlm.heads.mlp import MLPHead, MLPOptions
 
 HEADS: dict[str, tuple[Any, type[Any]]] = {
     "mlp": (MLPHead, MLPOptions),
+    "lstm": (LSTMHead, LSTMOptions),
+    "gpt": (GPTHead, GPTOptions),
+    "flow": (FlowHead, FlowOptions),
 }
 """Name → (head, its options)."""
 
@@ -26,8 +32,15 @@ def head_options(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_head(shape: HeadShape, values: Mapping[str, Any]) -> PolicyHead:
-    """The head that a configuration asks for."""
+    """The head that a configuration asks for; UserError when it cannot have the window."""
     filled = head_options(values)
-    head, options = HEADS[filled.pop("type")]
+    kind = filled.pop("type")
+    head, options = HEADS[kind]
+    if shape.window > 1 and not head.fuses_history:
+        fusing = ", ".join(name for name, (one, _) in HEADS.items() if one.fuses_history)
+        raise UserError(
+            f"head '{kind}' looks at one observation, but window is {shape.window}: "
+            f"choose one of the heads {fusing}, or history one_step"
+        )
     built: PolicyHead = head(shape, build(options, filled, "head"))
     return built

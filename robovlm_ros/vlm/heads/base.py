@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -22,14 +22,23 @@ class HeadShape:
     """Actions of a chunk [steps]."""
     binary: tuple[bool, ...]
     """(action_dim,) True where the action is binary."""
+    window: int = 1
+    """Observations that a decision may rest on, its own among them."""
 
 
 class PolicyHead(nn.Module):
-    """Action latents (B, latent_num, hidden_size) to action chunks (B, chunk_size, action_dim).
+    """Action latents (B, W, latent_num, hidden_size) of a window to action chunks (B, W, chunk_size, action_dim).
+
+    A window is observations in their order, as many as there are and at most ``shape.window``: one observation
+    alone is a window of 1. A head is causal, the chunk of an observation rests on it and on those before it, and
+    keeps nothing from one call to the next: whoever runs it hands it the window.
 
     A head is one file that registers itself in `robovlm_ros.vlm.heads.HEADS` under its name, with a
     dataclass of its options.
     """
+
+    fuses_history: ClassVar[bool] = False
+    """Whether it looks at observations before the newest; without, only windows of 1 make sense."""
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__()
@@ -41,11 +50,11 @@ class PolicyHead(nn.Module):
         return torch.tensor(self.shape.binary, dtype=torch.bool, device=next(self.parameters()).device)
 
     def loss(self, latents: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """Scalar training loss against normalised actions (B, C, A), 0/1 where binary; valid (B, C)."""
+        """Scalar training loss against normalised actions (B, W, C, A), 0/1 where binary; valid (B, W, C)."""
         raise NotImplementedError
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, C, A) normalised actions; where binary, the probability of 1."""
+        """(B, W, C, A) normalised actions; where binary, the probability of 1."""
         raise NotImplementedError
 
 

@@ -33,23 +33,27 @@ def chunk_loss(
     -[y·log σ(z) + (1-y)·log(1-σ(z))] of the logit z.
 
     Args:
-        predicted: (B, C, A) normalised values, logits where binary.
-        actions: (B, C, A) normalised targets, 0 or 1 where binary.
-        valid: (B, C) 1 for steps that count.
+        predicted: (..., C, A) normalised values, logits where binary.
+        actions: (..., C, A) normalised targets, 0 or 1 where binary.
+        valid: (..., C) 1 for steps that count.
         binary: (A,) True where the dimension is binary.
         kind: a key of `CONTINUOUS`.
         binary_weight: weight of the binary part.
     """
     if kind not in CONTINUOUS:
         raise UserError(f"loss '{kind}' is not one of: {', '.join(CONTINUOUS)}")
-    weight = valid.to(predicted.dtype)[..., None]  # (B, C, 1)
-    steps = weight.sum().clamp(min=1.0)
     total = predicted.new_zeros(())
     if bool((~binary).any()):
-        error = CONTINUOUS[kind](predicted[..., ~binary], actions[..., ~binary])  # (B, C, continuous)
-        total = total + (error * weight).sum() / (steps * error.shape[-1])
+        error = CONTINUOUS[kind](predicted[..., ~binary], actions[..., ~binary])  # (..., C, continuous)
+        total = total + masked_mean(error, valid)
     if bool(binary.any()):
-        logits, labels = predicted[..., binary], actions[..., binary]  # (B, C, binary)
+        logits, labels = predicted[..., binary], actions[..., binary]  # (..., C, binary)
         error = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        total = total + binary_weight * (error * weight).sum() / (steps * error.shape[-1])
+        total = total + binary_weight * masked_mean(error, valid)
     return total
+
+
+def masked_mean(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Scalar mean of an error (..., C, n) over its dimensions and the steps where valid (..., C) is 1; 0 for none."""
+    weight = valid.to(error.dtype)[..., None]  # (..., C, 1)
+    return (error * weight).sum() / (weight.sum().clamp(min=1.0) * error.shape[-1])
