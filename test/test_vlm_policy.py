@@ -21,7 +21,7 @@ from robovlm_ros.vlm.heads.losses import chunk_loss
 from robovlm_ros.vlm.normalisation import METHODS, fit
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
-from robovlm_ros.vlm.sequence import insert_behind, position_ids
+from robovlm_ros.vlm.sequence import insert_behind
 
 from .makers import arm_contract, observation, small_policy, small_vlm
 
@@ -74,8 +74,8 @@ def test_the_hidden_states_are_those_of_the_models_own_forward() -> None:
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], pixel_values=inputs["pixel_values"]
         ).last_hidden_state
         backbone = policy.backbone
-        embeddings = backbone.embed(inputs["input_ids"], backbone.image_embeddings(inputs["pixel_values"]))
-        ours = backbone.decode(embeddings, inputs["attention_mask"], position_ids(inputs["attention_mask"]))
+        images = backbone.image_embeddings(inputs["pixel_values"])
+        ours = backbone.decode(backbone.embed(inputs["input_ids"], inputs["attention_mask"], images))
     torch.testing.assert_close(ours, own, atol=1e-6, rtol=0)
 
 

@@ -94,13 +94,15 @@ class PolicyEngine:
         inputs = self.processor.collate([self.processor(observation)])
         inputs = {key: value.to(self.policy.device) for key, value in inputs.items()}
         marks.append(clock())
-        text = {key: inputs.pop(key) for key in ("input_ids", "attention_mask")}
-        state = inputs.pop("state", None)
-        images = self.policy.image_embeddings(**inputs)
+        family = self.processor.family
+        inputs["image_embeds"] = self.policy.image_embeddings(
+            **{key: inputs[key] for key in family.image_keys if key in inputs}
+        )
         marks.append(clock())
+        known = {*family.text_keys, "image_embeds", "state"}
         memory = self.memory if self.memory and self.memory.serves(observation, self._longest_ns) else None
         history = None if memory is None else memory.latents
-        output = self.policy(**text, image_embeds=images, state=state, history=history)
+        output = self.policy(**{key: value for key, value in inputs.items() if key in known}, history=history)
         decided = output.actions[0]  # (C, A)
         self.memory = None
         if output.history is not None and bool(output.history.isfinite().all()):

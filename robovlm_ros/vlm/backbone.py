@@ -1,24 +1,56 @@
 """What the policy needs of a vision-language model, over any `AutoModelForImageTextToText`.
 
-The general class asks transformers' own accessors; a family that differs overrides one method in
-``backbones/``. It is no module: the weights stay in the model that it wraps.
+The general class asks transformers' own accessors; a family that differs overrides a method in
+``backbones/``. It is no module: the weights stay in the model that it wraps. The class methods speak of the
+family's processor and need no model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.vlm.sequence import Tokens, position_ids
 
 
 class Backbone:
     """Embeddings, image features and hidden states of one vision-language model."""
 
+    text_keys: tuple[str, ...] = ("input_ids", "attention_mask")
+    """Of the processor's tensors, those that belong to the prompt; the first two have a batch dimension of 1."""
+    image_keys: tuple[str, ...] = ("pixel_values",)
+    """Of the image processor's tensors, those that the model takes."""
+
     def __init__(self, model: Any) -> None:
         self.model = model
+
+    @classmethod
+    def placeholder(cls, processor: Any) -> str:
+        """What stands for one image in a prompt, before the processor makes image tokens of it."""
+        return str(processor.image_token)
+
+    @classmethod
+    def reserved(cls, processor: Any) -> tuple[str, ...]:
+        """Words that mean images to this family, which an instruction therefore must not hold."""
+        return (str(processor.image_token),)
+
+    @classmethod
+    def prompt_tensors(cls, processor: Any, text: str, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+        """`text_keys` for a prompt with one placeholder for each image (H, W, 3): ids and mask (L,)."""
+        encoded = processor(text=[text], images=[list(images)], return_tensors="pt")
+        return {key: encoded[key][0] if key in Backbone.text_keys else encoded[key] for key in cls.text_keys}
+
+    @classmethod
+    def image_tensors(cls, processor: Any, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+        """`image_keys` for the images (H, W, 3) of one observation, without a batch dimension."""
+        encoded = processor.image_processor(list(images), return_tensors="pt")
+        return {key: encoded[key] for key in cls.image_keys}
 
     @property
     def hidden_size(self) -> int:
@@ -83,39 +115,60 @@ class Backbone:
         return self.head is not None and self.head.weight is self.text_embedding.weight
 
     def image_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) image features, ready for the text tower, of the processor's image tensors.
+        """(B, N, D) image features, ready for the text tower, of the processor's tensors (B, images, 3, H, W).
 
         All samples of a batch have the same number of image tokens.
         """
-        features: torch.Tensor = self.model.get_image_features(pixel_values, **images).pooler_output
-        return features.reshape(pixel_values.shape[0], -1, features.shape[-1])  # (B, N, D)
+        features = self.model.get_image_features(pixel_values.flatten(0, 1), **images).pooler_output
+        joined = features if isinstance(features, torch.Tensor) else torch.cat(list(features))
+        return joined.reshape(pixel_values.shape[0], -1, joined.shape[-1])  # (B, N, D)
 
-    def embed(self, input_ids: torch.Tensor, image_embeddings: torch.Tensor) -> torch.Tensor:
-        """(B, L, D) word embeddings with the image features (B, N, D) at the image placeholders."""
-        embeddings: torch.Tensor = self.text_embedding(input_ids)  # (B, L, D)
+    def embed(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        image_embeddings: torch.Tensor,
+        **layout: torch.Tensor,
+    ) -> Tokens:
+        """Word embeddings of a prompt (B, L) with the image features (B, N, D) at its image placeholders."""
         is_image = input_ids == self.image_token_id  # (B, L)
+        # some families' placeholder lies outside the vocabulary; its embedding is replaced in any case
+        embeddings: torch.Tensor = self.text_embedding(input_ids.masked_fill(is_image, 0))  # (B, L, D)
         if int(is_image.sum()) != image_embeddings.shape[0] * image_embeddings.shape[1]:
             raise UserError(
                 f"{int(is_image.sum())} image placeholders in the text, but {image_embeddings.shape[1]} image tokens "
                 f"for each of {image_embeddings.shape[0]} samples: the prompt and the cameras do not match"
             )
-        return embeddings.masked_scatter(is_image[..., None], image_embeddings.to(embeddings.dtype))
+        features = image_embeddings[..., : embeddings.shape[-1]].to(embeddings.dtype)  # (B, N, D)
+        embeddings = embeddings.masked_scatter(is_image[..., None], features)
+        return Tokens(ids=input_ids, mask=attention_mask, embeddings=embeddings, images=image_embeddings, layout=layout)
 
-    def decode(
-        self, embeddings: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor
-    ) -> torch.Tensor:
+    def decode(self, tokens: Tokens) -> torch.Tensor:
         """(B, L, D) last hidden states of the text tower; no other layer is kept and no head computed."""
-        hidden: torch.Tensor = self.decoder(
-            inputs_embeds=embeddings,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
+        return self.hidden_states(self.decoder, tokens, position_ids(tokens.mask))
+
+    @staticmethod
+    def hidden_states(model: Any, tokens: Tokens, positions: torch.Tensor, **more: Any) -> torch.Tensor:
+        """(B, L, D) last hidden states of a text tower, or of what is around it, for these embeddings."""
+        hidden: torch.Tensor = model(
+            inputs_embeds=tokens.embeddings,
+            attention_mask=tokens.mask,
+            position_ids=positions,
             use_cache=False,
+            **more,
         ).last_hidden_state
         return hidden
 
 
-def backbone_of(model: Any) -> Backbone:
-    """The adapter of a model's family."""
-    from robovlm_ros.vlm.backbones import FAMILIES
+def family_of(model_type: str) -> type[Backbone]:
+    """The adapter class of a family, by transformers' ``model_type``; UserError for a family that cannot work."""
+    from robovlm_ros.vlm.backbones import FAMILIES, REFUSED
 
-    return FAMILIES.get(model.config.model_type, Backbone)(model)
+    if model_type in REFUSED:
+        raise UserError(f"'{model_type}' cannot be the backbone of an action-token policy: {REFUSED[model_type]}")
+    return FAMILIES.get(model_type, Backbone)
+
+
+def backbone_of(model: Any) -> Backbone:
+    """The adapter over a model."""
+    return family_of(model.config.model_type)(model)

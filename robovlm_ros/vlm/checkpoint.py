@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 import yaml
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 
 from robovlm_ros.errors import UserError
@@ -56,7 +58,7 @@ def load_policy(
                 path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype,
                 output_loading_info=True, ignore_mismatched_sizes=True,
             )  # fmt: skip
-            processor = AutoProcessor.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+            processor = load_processor(path, policy.vlm.config.model_type, local=True)
     except UserError:
         raise
     except _BROKEN as error:
@@ -80,11 +82,32 @@ def load_vlm(name_or_path: str | os.PathLike[str], dtype: str = "auto") -> tuple
             model = AutoModelForImageTextToText.from_pretrained(
                 name_or_path, local_files_only=local, trust_remote_code=False, dtype=dtype, use_safetensors=True
             )
-            processor = AutoProcessor.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
+            processor = load_processor(name_or_path, model.config.model_type, local=local)
     except _BROKEN as error:
         where = "" if local else " (there is no such folder, and the hub did not give it)"
         raise UserError(f"vision-language model {name_or_path} cannot be loaded{where}: {_one_line(error)}") from error
     return model, processor
+
+
+def load_processor(name_or_path: str | os.PathLike[str], model_type: str, *, local: bool) -> Any:
+    """The processor of a folder or hub name, of the class that the folder names or that the family has.
+
+    Videos are left out where the class knows them: a policy sees images, and video processors need packages that
+    a robot has no other use for.
+    """
+    found, _ = ProcessorMixin.get_processor_dict(name_or_path, local_files_only=local)
+    name = found.get("processor_class") or PROCESSOR_MAPPING_NAMES.get(model_type)
+    loader: Any = getattr(transformers, str(name), AutoProcessor)
+    if loader is not AutoProcessor and "video_processor" in loader.get_attributes():
+        loader = image_only(loader)
+    return loader.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
+
+
+def image_only(processor_class: Any) -> Any:
+    """A processor class of transformers, less its part for videos; folders that it saves bear the same name."""
+    kept = [part for part in processor_class.get_attributes() if part != "video_processor"]
+    members = {"__doc__": processor_class.__doc__, "get_attributes": classmethod(lambda _: list(kept))}
+    return type(processor_class.__name__, (processor_class,), members)
 
 
 @contextlib.contextmanager

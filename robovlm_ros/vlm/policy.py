@@ -14,7 +14,7 @@ from robovlm_ros.vlm.backbone import Backbone, backbone_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head
 from robovlm_ros.vlm.heads.base import HeadShape
-from robovlm_ros.vlm.sequence import gather, insert_behind, position_ids
+from robovlm_ros.vlm.sequence import gather
 
 
 @dataclass
@@ -89,7 +89,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         return [parameter for name, parameter in self.named_parameters() if not name.startswith("vlm.")]
 
     def image_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
-        """(B, N, D) features of all cameras' images (B, cameras, 3, H, W), as the text tower takes them."""
+        """(B, N, D) features of all cameras' images (B, cameras, 3, H, W), or of what the family makes of them."""
         return self.backbone.image_embeddings(pixel_values, **images)
 
     def latents(
@@ -98,6 +98,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         attention_mask: torch.Tensor,
         image_embeds: torch.Tensor,
         state: torch.Tensor | None = None,
+        **layout: torch.Tensor,
     ) -> torch.Tensor:
         """(B, latent_num, D) last hidden states at the action tokens.
 
@@ -106,9 +107,10 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             attention_mask: (B, L) 1 for real tokens.
             image_embeds: (B, N, D) from `image_embeddings`.
             state: (B, S) normalised state, when the policy has a state token.
+            layout: what else the backbone's family wants to know of the prompt, such as image_grid_thw.
         """
         backbone = self.backbone
-        embeddings = backbone.embed(input_ids, image_embeds)  # (B, L, D)
+        tokens = backbone.embed(input_ids, attention_mask, image_embeds, **layout)  # embeddings (B, L, D)
         extra = self.action_token.expand(input_ids.shape[0], -1, -1)  # (B, latent_num, D)
         if self.state_token is not None:
             if state is None:
@@ -116,8 +118,8 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             extra = torch.cat(
                 [self.state_token(state)[:, None].to(extra.dtype), extra], dim=1
             )  # (B, 1 + latent_num, D)
-        embeddings, mask, positions = insert_behind(embeddings, attention_mask, extra)  # (B, L + K, D)
-        hidden = backbone.decode(embeddings, mask, position_ids(mask))  # (B, L + K, D)
+        tokens, positions = tokens.insert(extra)  # embeddings (B, L + K, D)
+        hidden = backbone.decode(tokens)  # (B, L + K, D)
         return gather(hidden, positions[:, -self.config.latent_num :])  # (B, latent_num, D)
 
     def forward(
@@ -147,7 +149,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
                 without window and targets.
             actions: (B, C, A) targets, 0 or 1 where binary.
             valid: (B, C) 1 for target steps that count; all of them by default.
-            images: further image tensors of the backbone's own processor.
+            images: further tensors of the backbone's own processor, that say where images lie for instance.
         """
         if (pixel_values is None) == (image_embeds is None):
             raise ValueError("give either pixel_values or image_embeds")
@@ -157,13 +159,14 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         def rows(given: torch.Tensor) -> torch.Tensor:
             return given.flatten(0, 1) if windowed else given  # (B W, ...)
 
+        layout = {key: rows(value) for key, value in images.items()}
         if image_embeds is None:
             assert pixel_values is not None
-            features = self.image_embeddings(rows(pixel_values), **{key: rows(value) for key, value in images.items()})
+            features = self.image_embeddings(rows(pixel_values), **layout)
         else:
             features = rows(image_embeds)
         latents = self.latents(
-            rows(input_ids), rows(attention_mask), features, None if state is None else rows(state)
+            rows(input_ids), rows(attention_mask), features, None if state is None else rows(state), **layout
         )  # (B W, latent_num, D)
         latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
         window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from robovlm_ros.action import to_absolute, to_relative
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
+from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.normalisation import Normaliser
 
@@ -36,7 +37,8 @@ class ActionTokenProcessor:
         self.state_index = np.array([names.index(name) for name in config.state or ()], dtype=np.int64)
         self.state_normaliser = _normaliser(config.state_statistics, len(self.state_index), "state")
         self.action_normaliser = _normaliser(config.action_statistics, len(self.contract.action_dims), "action")
-        self._prompts: OrderedDict[tuple[Any, ...], tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+        self.family = family_of(_model_type(config.vlm_config))
+        self._prompts: OrderedDict[tuple[Any, ...], dict[str, torch.Tensor]] = OrderedDict()
 
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Model input for one observation, without a batch dimension.
@@ -54,31 +56,26 @@ class ActionTokenProcessor:
     def prompt(self, instruction: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, torch.Tensor]:
         """input_ids and attention_mask (L,) for an instruction and images of these (height, width, 3) shapes.
 
-        Kept from one call to the next, for the instruction seldom changes.
+        Some families add where the images' tokens lie, such as image_grid_thw (images, 3) [patches]. Kept from one
+        call to the next, for the instruction seldom changes.
         """
         key = (instruction, *shapes)
         if key not in self._prompts:
-            placeholders = self.backbone.image_token * len(shapes)
+            placeholders = self.family.placeholder(self.backbone) * len(shapes)
+            words = instruction
             # no placeholder of the template or the processor may come in by way of the instruction
-            words = instruction.replace(self.backbone.image_token, " ")
+            for word in self.family.reserved(self.backbone):
+                words = words.replace(word, " ")
             text = self.config.prompt.replace("{images}", placeholders).replace("{instruction}", words)
             blank = [np.zeros(shape, np.uint8) for shape in shapes]
-            encoded = self.backbone(text=[text], images=[blank], return_tensors="pt")
-            self._prompts[key] = (encoded["input_ids"][0], encoded["attention_mask"][0])
+            self._prompts[key] = self.family.prompt_tensors(self.backbone, text, blank)
             if len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
-        input_ids, attention_mask = self._prompts[key]
-        return {"input_ids": input_ids, "attention_mask": attention_mask}
+        return dict(self._prompts[key])
 
     def images(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
         """The image processor's tensors for the images (height, width, 3) of all cameras, in their order."""
-        encoded = self.backbone.image_processor([list(images)], return_tensors="pt")
-        return {
-            key: value[0]
-            for key, value in encoded.items()
-            # a mask that masks nothing is the default of every family and costs time
-            if isinstance(value, torch.Tensor) and not (key == "pixel_attention_mask" and bool(value.all()))
-        }
+        return self.family.image_tensors(self.backbone, images)
 
     def state(self, state: NDArray[np.floating]) -> torch.Tensor:
         """(S,) normalised state token input of the contract's state vector."""
@@ -114,6 +111,10 @@ class ActionTokenProcessor:
         if camera not in observation.images:
             raise UserError(f"the observation lacks camera '{camera}' (it has: {', '.join(observation.images)})")
         return observation.images[camera]
+
+
+def _model_type(vlm_config: Any) -> str:
+    return str(vlm_config["model_type"] if isinstance(vlm_config, dict) else vlm_config.model_type)
 
 
 def _normaliser(statistics: dict[str, Any] | None, dims: int, what: str) -> Normaliser:

@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
 import torch
+
+NEW = -1
+"""Id of a token that is no word: a vector that the policy put into the sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """What goes into a text tower."""
+
+    ids: torch.Tensor
+    """(B, L) word ids, image placeholders among them; `NEW` where there is no word."""
+    mask: torch.Tensor
+    """(B, L) 1 for real tokens, 0 for padding."""
+    embeddings: torch.Tensor
+    """(B, L, D) input embeddings."""
+    images: torch.Tensor
+    """(B, N, ...) image features as `Backbone.image_embeddings` gave them."""
+    layout: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What else the family's processor says of where things lie, such as image_grid_thw (B, images, 3)."""
+
+    def insert(self, extra: torch.Tensor) -> tuple[Tokens, torch.Tensor]:
+        """With vectors (B, K, D) behind the last real token of each sample, and their positions (B, K)."""
+        embeddings, mask, positions = insert_behind(self.embeddings, self.mask, extra)  # (B, L + K, D)
+        new = extra.new_full((*extra.shape[:2], 1), NEW, dtype=self.ids.dtype)  # (B, K, 1)
+        ids, _, _ = insert_behind(self.ids[..., None], self.mask, new)  # (B, L + K, 1)
+        return replace(self, ids=ids[..., 0], mask=mask, embeddings=embeddings), positions
 
 
 def insert_behind(

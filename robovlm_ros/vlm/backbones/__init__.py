@@ -1,12 +1,35 @@
-"""Families of vision-language models that differ from the general case: one file each."""
+"""Families of vision-language models that differ from the general case, and those that cannot work."""
 
 from __future__ import annotations
 
 from robovlm_ros.vlm.backbone import Backbone
+from robovlm_ros.vlm.backbones.gemma import Gemma3Backbone, PaliGemmaBackbone
 from robovlm_ros.vlm.backbones.idefics3 import Idefics3Backbone
+from robovlm_ros.vlm.backbones.internvl import InternVLBackbone
+from robovlm_ros.vlm.backbones.qwen import Qwen3VLBackbone, QwenBackbone
 
 FAMILIES: dict[str, type[Backbone]] = {
+    "gemma3": Gemma3Backbone,
     "idefics3": Idefics3Backbone,
+    "internvl": InternVLBackbone,
+    "llava": Backbone,
+    "paligemma": PaliGemmaBackbone,
+    "qwen2_5_vl": QwenBackbone,
+    "qwen2_vl": QwenBackbone,
+    "qwen3_vl": Qwen3VLBackbone,
     "smolvlm": Idefics3Backbone,
 }
-"""transformers' ``model_type`` → how the policy talks to that family."""
+"""transformers' ``model_type`` → how the policy talks to that family. All of these are tested."""
+
+_CROSS = "its text tower looks at images by cross-attention, and they have no place in the sequence"
+_ENCODER_DECODER = "it is an encoder-decoder, and its decoder sees the prompt by cross-attention alone"
+
+REFUSED: dict[str, str] = {
+    "florence2": _ENCODER_DECODER,
+    "idefics": _CROSS,
+    "mllama": _CROSS,
+    "pix2struct": _ENCODER_DECODER,
+    "t5gemma2": _ENCODER_DECODER,
+    "udop": _ENCODER_DECODER,
+}
+"""transformers' ``model_type`` → why that family cannot be a backbone."""

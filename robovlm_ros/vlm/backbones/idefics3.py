@@ -1,14 +1,30 @@
-"""Idefics3 and SmolVLM: image features come as a list, one entry per sample."""
+"""Idefics3 and SmolVLM: the images of a sample stay together, and image features come as one entry per sample."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from robovlm_ros.vlm.backbone import Backbone
 
 
 class Idefics3Backbone(Backbone):
     """The class drops images that are padding and then gives the features of each sample apart."""
+
+    image_keys = ("pixel_values", "pixel_attention_mask")
+
+    @classmethod
+    def image_tensors(cls, processor: Any, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+        """pixel_values (images, 3, H, W), with pixel_attention_mask (images, H, W) where it masks anything."""
+        encoded = processor.image_processor([list(images)], return_tensors="pt")
+        found = {key: encoded[key][0] for key in cls.image_keys if key in encoded}
+        if "pixel_attention_mask" in found and bool(found["pixel_attention_mask"].all()):
+            del found["pixel_attention_mask"]  # a mask that masks nothing is the model's default and costs time
+        return found
 
     def image_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
         """(B, N, D) features of (B, images, 3, H, W), the images of a sample behind one another."""

@@ -1,0 +1,236 @@
+"""Tiny models of the real classes of transformers, one for each family, with processors of the real classes.
+
+Weights are random and sizes small, but classes, attention and positions are those that users load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+from robovlm_ros.vlm.checkpoint import image_only
+from robovlm_ros.vlm.tiny import WORDS
+
+WIDTH = 32
+SIDE = 28
+"""Side of the images [px]: two by two patches, or one by one after merging, of 14 px."""
+
+TEXT: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
+SIGLIP: dict[str, Any] = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": SIDE,
+    "patch_size": 7,
+    "initializer_range": 0.2,
+}
+
+
+def tokenizer(named: dict[str, str] | None = None, words: tuple[str, ...] = ()) -> Any:
+    """A word-level tokenizer with special words, some of which are attributes (``image_token``, ...)."""
+    named = named or {}
+    special = ("<pad>", "<unk>", "<s>", "</s>", *named.values(), *words)
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*special, *WORDS)))}
+    level = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    level.normalizer = normalizers.Lowercase()
+    level.pre_tokenizer = pre_tokenizers.Whitespace()
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=level,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        extra_special_tokens=named if named else list(words),
+        padding_side="right",
+        model_max_length=512,
+    )
+
+
+def square(processor: Any) -> Any:
+    """The image processor's class, for images of `SIDE` px."""
+    return processor(size={"height": SIDE, "width": SIDE})
+
+
+def paligemma(text_type: str) -> tuple[Any, Any]:
+    words = tokenizer(words=("<image>",))
+    processor = square(SiglipImageProcessorPil)
+    processor.image_seq_length = 16
+    more = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
+    config = hf.PaliGemmaConfig(
+        vision_config={"model_type": "siglip_vision_model", **SIGLIP, "vision_use_head": False},
+        text_config={
+            "model_type": text_type, **TEXT, "vocab_size": len(words), **(more if text_type == "gemma2" else {})
+        },
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        projection_dim=WIDTH,
+        hidden_size=WIDTH,
+    )  # fmt: skip
+    return hf.PaliGemmaForConditionalGeneration(config), hf.PaliGemmaProcessor(processor, words)
+
+
+def llava() -> tuple[Any, Any]:
+    words = tokenizer({"image_token": "<image>"})
+    processor = LlavaImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
+    config = hf.LlavaConfig(
+        vision_config={"model_type": "clip_vision_model", **SIGLIP, "projection_dim": WIDTH},
+        text_config={"model_type": "llama", **TEXT, "vocab_size": len(words)},
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        vision_feature_select_strategy="default",
+        vision_feature_layer=-2,
+    )
+    return hf.LlavaForConditionalGeneration(config), hf.LlavaProcessor(
+        processor, words, patch_size=7, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+
+
+def gemma3() -> tuple[Any, Any]:
+    words = tokenizer(
+        {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    )
+    config = hf.Gemma3Config(
+        vision_config={"model_type": "siglip_vision_model", **SIGLIP, "vision_use_head": False},
+        text_config={
+            **TEXT, "vocab_size": len(words), "sliding_window": 4,
+            "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 16,
+        },
+        mm_tokens_per_image=4,
+        boi_token_index=words.boi_token_id,
+        eoi_token_index=words.eoi_token_id,
+        image_token_index=words.image_token_id,
+    )  # fmt: skip
+    model = hf.Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.2)  # zero in the class
+    return model, hf.Gemma3Processor(square(Gemma3ImageProcessorPil), words, image_seq_length=4)
+
+
+QWEN_WORDS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+
+
+def qwen(kind: str) -> tuple[Any, Any]:
+    words = tokenizer(words=QWEN_WORDS)
+    start, end, image, video = words.convert_tokens_to_ids(list(QWEN_WORDS))
+    ids = {
+        "image_token_id": image, "video_token_id": video, "vision_start_token_id": start, "vision_end_token_id": end,
+    }  # fmt: skip
+    patch = {"patch_size": 7, "temporal_patch_size": 2, "spatial_merge_size": 2}
+    text = {
+        **TEXT, "vocab_size": len(words),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+    }  # fmt: skip
+    if kind == "qwen2_vl":
+        vision = {**patch, "embed_dim": WIDTH, "hidden_size": WIDTH, "depth": 2, "num_heads": 2, "mlp_ratio": 2}
+        model = hf.Qwen2VLForConditionalGeneration(hf.Qwen2VLConfig(vision_config=vision, text_config=text, **ids))
+        made = hf.Qwen2VLProcessor
+    elif kind == "qwen2_5_vl":
+        vision = {
+            **patch, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "depth": 2, "num_heads": 2,
+            "intermediate_size": 48, "window_size": 28, "fullatt_block_indexes": [1],
+        }  # fmt: skip
+        model = hf.Qwen2_5_VLForConditionalGeneration(
+            hf.Qwen2_5_VLConfig(vision_config=vision, text_config=text, **ids)
+        )
+        made = hf.Qwen2_5_VLProcessor
+    else:
+        vision = {
+            **patch, "hidden_size": WIDTH, "out_hidden_size": WIDTH, "depth": 2, "num_heads": 2,
+            "intermediate_size": 48, "num_position_embeddings": 16, "deepstack_visual_indexes": [0],
+        }  # fmt: skip
+        model = hf.Qwen3VLForConditionalGeneration(hf.Qwen3VLConfig(vision_config=vision, text_config=text, **ids))
+        made = hf.Qwen3VLProcessor
+    processor = Qwen2VLImageProcessorPil(
+        patch_size=7, temporal_patch_size=2, merge_size=2, size={"shortest_edge": SIDE**2, "longest_edge": SIDE**2 * 2}
+    )
+    return model, image_only(made)(processor, words)
+
+
+def smolvlm() -> tuple[Any, Any]:
+    words = tokenizer(words=("<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>"))
+    config = hf.SmolVLMConfig(
+        image_token_id=words.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        vision_config=SIGLIP,
+        text_config={"model_type": "llama", **TEXT, "vocab_size": len(words)},
+        pad_token_id=0,
+    )
+    processor = SmolVLMImageProcessorPil(
+        do_image_splitting=False, size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}
+    )
+    return hf.SmolVLMForConditionalGeneration(config), hf.Idefics3Processor(processor, words, image_seq_len=4)
+
+
+def internvl() -> tuple[Any, Any]:
+    words = tokenizer(
+        {
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        }
+    )
+    config = hf.InternVLConfig(
+        vision_config={**SIGLIP, "image_size": [SIDE, SIDE], "patch_size": [7, 7]},
+        text_config={"model_type": "qwen2", **TEXT, "vocab_size": len(words)},
+        image_token_id=words.context_image_token_id,
+        image_seq_length=4,
+    )
+    return hf.InternVLForConditionalGeneration(config), image_only(hf.InternVLProcessor)(
+        square(GotOcr2ImageProcessorPil), words, image_seq_length=4
+    )
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to make a tiny model of a family, and what it has."""
+
+    make: Callable[[], tuple[Any, Any]]
+    tied: bool
+    """Whether the word embedding is tied to the head."""
+    connector: bool = True
+    """Whether the projection of image features is a part beside the vision tower."""
+
+
+FAMILIES = {
+    "paligemma": Family(lambda: paligemma("gemma"), tied=True),
+    "paligemma2": Family(lambda: paligemma("gemma2"), tied=True),
+    "llava": Family(llava, tied=False),
+    "gemma3": Family(gemma3, tied=True),
+    "qwen2_vl": Family(lambda: qwen("qwen2_vl"), tied=False, connector=False),
+    "qwen2_5_vl": Family(lambda: qwen("qwen2_5_vl"), tied=False, connector=False),
+    "qwen3_vl": Family(lambda: qwen("qwen3_vl"), tied=False, connector=False),
+    "smolvlm": Family(smolvlm, tied=False),
+    "internvl": Family(internvl, tied=True),
+}
+
+
+def save_family(name: str, folder: Path) -> None:
+    """A folder as a user of that family would have it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model, processor = FAMILIES[name].make()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,231 @@
+"""Every family of vision-language models: tiny models of the real classes, saved and loaded as a user's are."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robovlm_ros.errors import UserError
+from robovlm_ros.runtime.engine import PolicyEngine
+from robovlm_ros.training.switches import Switches, apply_switches, trainable
+from robovlm_ros.vlm.backbone import family_of
+from robovlm_ros.vlm.backbones import FAMILIES as ADAPTERS
+from robovlm_ros.vlm.backbones import REFUSED
+from robovlm_ros.vlm.checkpoint import load_vlm, save_policy
+from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.processor import ActionTokenProcessor
+
+from .families import FAMILIES, save_family
+from .makers import arm_contract, observation
+
+CONTRACT = arm_contract(4)
+TEXTS = ("reach the red block", "go", "move above the yellow cube now please")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint folder for each family, made once."""
+    root = tmp_path_factory.mktemp("families")
+    for name in FAMILIES:
+        save_family(name, root / name)
+    return {name: root / name for name in FAMILIES}
+
+
+def policy_of(
+    folder: Path, cameras: tuple[str, ...] = ("front", "side")
+) -> tuple[ActionTokenPolicy, ActionTokenProcessor]:
+    """A policy on the model in a folder, with two action tokens that have moved."""
+    vlm, processor = load_vlm(folder)
+    config = ActionTokenConfig(
+        vlm_config=vlm.config,
+        contract=CONTRACT.to_dict(),
+        cameras=list(cameras),
+        state=list(CONTRACT.state_names),
+        chunk_size=5,
+        latent_num=2,
+        prompt="{images}what should the robot do to {instruction} ?",
+        head={},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        policy = ActionTokenPolicy.from_vlm(vlm, config).eval()
+        torch.nn.init.normal_(policy.action_token)
+    return policy, ActionTokenProcessor(config, processor)
+
+
+def own_hidden_states(policy: ActionTokenPolicy, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """(1, L, D) last hidden states that the class's own forward gives for its own processor's tensors."""
+    with torch.inference_mode():
+        hidden: torch.Tensor = policy.vlm.model(**inputs).last_hidden_state
+        return hidden
+
+
+@pytest.mark.parametrize("cameras", [("front",), ("side", "front")])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_hidden_states_are_those_of_the_classs_own_forward(
+    folders: dict[str, Path], name: str, cameras: tuple[str, ...]
+) -> None:
+    policy, processor = policy_of(folders[name], cameras)
+    seen = observation(CONTRACT)
+    family = processor.family
+    text = f"{family.placeholder(processor.backbone) * len(cameras)}what should the robot do to {seen.instruction} ?"
+    options: dict[str, Any] = {"crop_to_patches": False} if name == "internvl" else {}
+    theirs = processor.backbone(
+        text=[text], images=[[seen.images[camera] for camera in cameras]], return_tensors="pt", **options
+    )
+    theirs.pop("labels", None)
+    theirs.pop("num_crops", None)
+    ours = processor.collate([processor(seen)])
+    assert torch.equal(ours["input_ids"], theirs["input_ids"])
+    torch.testing.assert_close(ours["pixel_values"].flatten(), theirs["pixel_values"].flatten(), atol=0, rtol=0)
+    backbone = policy.backbone
+    with torch.inference_mode():
+        images = policy.image_embeddings(**{key: ours[key] for key in family.image_keys if key in ours})
+        layout = {key: ours[key] for key in family.text_keys if key not in ("input_ids", "attention_mask")}
+        tokens = backbone.embed(ours["input_ids"], ours["attention_mask"], images, **layout)
+        hidden = backbone.decode(tokens)
+        # what the policy adds behind the prompt changes nothing in the prompt
+        longer = backbone.decode(tokens.insert(torch.randn(1, 3, hidden.shape[-1]))[0])
+    own = own_hidden_states(policy, theirs)
+    assert float(own.std()) > 0.1
+    torch.testing.assert_close(hidden, own, atol=2e-5, rtol=0)
+    torch.testing.assert_close(longer[:, : own.shape[1]], own, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_padding_and_other_samples_change_nothing_in_any_family(folders: dict[str, Path], name: str) -> None:
+    policy, processor = policy_of(folders[name])
+    items = [processor(observation(CONTRACT, text, seed)) for seed, text in enumerate(TEXTS)]
+    with torch.inference_mode():
+        alone = torch.cat([policy(**processor.collate([item])).latents for item in items])
+        batch = processor.collate(items)
+        right = policy(**batch).latents
+        for row, mask in enumerate(batch["attention_mask"]):
+            shift = int((mask == 0).sum())
+            for key in ("input_ids", "attention_mask"):
+                batch[key][row] = batch[key][row].roll(shift)
+        left = policy(**batch).latents
+    assert not torch.allclose(alone[0], alone[1], atol=1e-2)
+    torch.testing.assert_close(right, alone, atol=2e-5, rtol=0)
+    torch.testing.assert_close(left, alone, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_latents_see_every_camera_and_word_of_any_family(folders: dict[str, Path], name: str) -> None:
+    policy, processor = policy_of(folders[name])
+    seen = observation(CONTRACT)
+    calls: list[int] = []
+    policy.vlm.get_output_embeddings().register_forward_hook(lambda *_: calls.append(1))
+
+    def latents(**changed: Any) -> torch.Tensor:
+        other = dataclasses.replace(seen, **changed)
+        with torch.inference_mode():
+            found: torch.Tensor = policy(**processor.collate([processor(other)])).latents
+            return found
+
+    base = latents()
+    for camera in ("front", "side"):
+        images = {**seen.images, camera: 255 - seen.images[camera]}
+        assert not torch.allclose(latents(images=images), base, atol=1e-4), camera
+    assert not torch.allclose(latents(instruction="reach the blue block"), base, atol=1e-4)
+    # an instruction cannot bring in images
+    tricked = f"reach {' '.join(processor.family.reserved(processor.backbone))} the red block"
+    torch.testing.assert_close(latents(instruction=tricked), base, atol=1e-6, rtol=0)
+    assert calls == []
+
+
+SWITCHES = [
+    *itertools.product([False], [-1, 0, 1], [False, True], [False, True]),
+    (True, -1, False, False),
+    (True, 1, True, False),
+]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_gradients_flow_where_the_switches_say_in_every_family(folders: dict[str, Path], name: str) -> None:
+    policy, processor = policy_of(folders[name])
+    backbone = policy.backbone
+    assert (backbone.connector is not None) == FAMILIES[name].connector
+    assert backbone.head_is_tied == FAMILIES[name].tied
+    inputs = processor.collate([processor(observation(CONTRACT))])
+    layers = backbone.decoder_layers
+    parts = {
+        "vision": list(backbone.vision.parameters()),
+        "connector": [] if backbone.connector is None else list(backbone.connector.parameters()),
+        "embedding": list(backbone.text_embedding.parameters()),
+        "layer 0": list(layers[0].parameters()),
+        "layer 1": list(layers[1].parameters()),
+        "final norm": list(backbone.decoder.norm.parameters()),
+        "new": policy.new_parameters,
+        "lm head": [] if backbone.head is None or backbone.head_is_tied else list(backbone.head.parameters()),
+    }
+    assert {id(p) for part in parts.values() for p in part} == {id(p) for p in policy.parameters()}
+    for frozen, count, vision, embedding in SWITCHES:
+        switches = Switches(
+            freeze_backbone=frozen, train_decoder_layers=count, train_vision=vision, train_text_embedding=embedding
+        )
+        if embedding and FAMILIES[name].tied:
+            with pytest.raises(UserError, match="tied to its head"):
+                apply_switches(policy, switches)
+            continue
+        apply_switches(policy, switches)
+        policy.zero_grad()
+        policy(**inputs, actions=torch.full((1, 5, 4), 0.5)).loss.backward()
+        expected = {
+            "vision": vision,
+            "connector": vision and FAMILIES[name].connector,
+            "embedding": embedding,
+            "layer 0": not frozen and count == -1,
+            "layer 1": not frozen and count != 0,
+            "final norm": not frozen and count == -1,
+            "new": True,
+            "lm head": False,
+        }
+        for part, flows in expected.items():
+            learns = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in parts[part]]
+            assert any(learns) == flows, (part, switches)
+            assert all(p.requires_grad == flows for p in parts[part]), (part, switches)
+        rows = trainable(policy)
+        assert sum(row.parameters for row in rows) == sum(p.numel() for p in policy.parameters())
+        assert sum(row.trained for row in rows) == sum(p.numel() for p in policy.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_trained_and_saved_policy_of_any_family_acts_the_same(
+    folders: dict[str, Path], name: str, tmp_path: Path
+) -> None:
+    policy, processor = policy_of(folders[name])
+    apply_switches(policy, Switches(train_vision=True))
+    optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=1e-3)
+    inputs = processor.collate([processor(observation(CONTRACT, text, seed)) for seed, text in enumerate(TEXTS)])
+    losses = []
+    for _ in range(3):
+        loss = policy(**inputs, actions=torch.full((3, 5, 4), 0.5)).loss
+        losses.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[2] < losses[0]
+    save_policy(tmp_path / "policy", policy, processor)
+    seen = observation(CONTRACT)
+    with torch.inference_mode():
+        plain = policy(**processor.collate([processor(seen)])).actions[0]
+    engine = PolicyEngine.load(tmp_path / "policy")
+    assert type(engine.policy.vlm) is type(policy.vlm)
+    np.testing.assert_allclose(engine.infer(seen).actions, processor.actions(plain, seen.state), atol=1e-5)
+
+
+def test_every_adapter_is_tested_and_what_cannot_work_is_refused_with_the_reason() -> None:
+    tested = {name if name != "paligemma2" else "paligemma" for name in FAMILIES} | {"idefics3"}
+    assert set(ADAPTERS) == tested
+    for family, reason in REFUSED.items():
+        with pytest.raises(UserError, match=f"'{family}' cannot be the backbone") as error:
+            family_of(family)
+        assert reason in str(error.value)
