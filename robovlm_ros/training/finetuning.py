@@ -50,9 +50,9 @@ class FinetuneOptions(Switches):
     head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
     """Policy head: its type, in YAML with options beside it."""
     state_normalisation: str = "quantile"
-    """quantile, min_max, mean_std or identity."""
+    """quantile, min_max, mean_std, mu_law or identity."""
     action_normalisation: str = "quantile"
-    """quantile, min_max, mean_std or identity."""
+    """quantile, min_max, mean_std, mu_law or identity."""
     steps: int = 2000
     """Optimiser steps."""
     batch_size: int = 64
