@@ -61,6 +61,7 @@ evaluate: setup
 		$(BIN)/evaluate --episodes 100 --seed $$seed --lockstep --json $(RESULTS)/lockstep_$$seed.json || exit 1; \
 	done
 	$(BIN)/python tools/figures.py
+	$(BIN)/evaluate --episodes 5 --seed 9 --lockstep --no-control --video docs/tabletop.gif
 
 clean:
 	rm -rf $(WORK) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
