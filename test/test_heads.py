@@ -30,9 +30,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "lstm": {"type": "lstm", "hidden": [16], "width": 16},
     "gpt": {"type": "gpt", "hidden": [16], "width": 16, "depth": 2, "heads": 2},
     "flow": {"type": "flow", "width": 16, "steps": 4},
+    "diffusion": {"type": "diffusion", "width": 16, "steps": 4},
 }
 """Every head, small."""
 FUSING = ("lstm", "gpt")
+GENERATIVE = ("flow", "diffusion")
 COMBINATIONS = [(kind, 1) for kind in SMALL] + [(kind, 3) for kind in FUSING]
 
 
@@ -198,23 +200,71 @@ def test_windows_begin_with_the_instruction_and_are_filled_up_without_weight() -
         assert not window["valid"][len(steps) :].any()
 
 
-def test_the_flow_loss_is_the_squared_error_of_the_velocity() -> None:
-    built = head("flow")
+def by_cosine(step: int, count: int) -> float:
+    """Share of the signal that `step` + 1 steps of cosine noise leave, by the definition."""
+    left = 1.0
+    for i in range(step + 1):
+        later, now = (np.cos(((i + more) / count + 0.008) / 1.008 * np.pi / 2) ** 2 for more in (1, 0))
+        left *= 1 - min(1 - later / now, 0.999)
+    return left
+
+
+@pytest.mark.parametrize("kind", GENERATIVE)
+def test_the_loss_of_a_generative_head_is_the_masked_squared_error_of_its_velocity(kind: str) -> None:
+    built = head(kind)
     rng = np.random.default_rng(0)
-    latents, time = rng.normal(size=(2, 1, 2, 8)), rng.random((2, 1))
+    latents, time = torch.from_numpy(rng.normal(size=(2, 1, 2, 8))).float(), np.array([[0.314], [0.998]])
     chunk, noise = rng.normal(size=(2, 1, 5, 3)), rng.normal(size=(2, 1, 5, 3))
     valid = np.ones((2, 1, 5))
     valid[1, 0, 2:] = 0
-    given = [torch.from_numpy(value).float() for value in (latents, chunk, valid, noise, time)]
-    loss = built.generative_loss(*given)  # type: ignore[operator]
-    errors = []
-    for b in range(2):
-        count = int(valid[b, 0].sum())
-        mixed = noise[b].copy()
-        mixed[:, :count] += time[b, 0] * (chunk[b] - noise[b])[:, :count]
-        velocity = built.network(torch.from_numpy(mixed[None]).float(), given[4][b : b + 1], given[0][b : b + 1])  # type: ignore[operator]
-        errors += list(((velocity[0, 0].detach().numpy() + noise[b, 0] - chunk[b, 0])[:count] ** 2).ravel())
+    given = [torch.from_numpy(value).float() for value in (chunk, valid, noise, time)]
+    loss = built.generative_loss(latents, *given)  # type: ignore[operator]
+    errors: list[float] = []
+    for b, count in enumerate((5, 2)):
+        a, e, moment = chunk[b, 0], noise[b, 0], time[b, 0]
+        if kind == "flow":
+            x, v = (1 - moment) * e + moment * a, a - e
+        else:
+            step = int(moment * 100)
+            s, moment = by_cosine(step, 100), (step + 1) / 100
+            x, v = s**0.5 * a + (1 - s) ** 0.5 * e, s**0.5 * e - (1 - s) ** 0.5 * a
+        x[count:] = e[count:]
+        inputs = (torch.from_numpy(value).float() for value in (x[None, None], np.array([[moment]])))
+        predicted = built.network(*inputs, latents[b : b + 1])[0, 0].detach().numpy()  # type: ignore[operator]
+        errors += list((predicted - v)[:count].ravel() ** 2)
     assert loss.item() == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+@pytest.mark.parametrize("kind", GENERATIVE)
+def test_a_perfect_velocity_leads_to_the_chunk_from_any_noise(kind: str, steps: int) -> None:
+    built = head(kind, 3, binary=0, steps=steps)
+    chunk = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+
+    class Perfect(torch.nn.Module):
+        def forward(self, noisy: torch.Tensor, time: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+            if kind == "flow":
+                return (chunk - noisy) / (1 - time[..., None, None])
+            s = torch.tensor(by_cosine(round(float(time[0, 0]) * 100) - 1, 100), dtype=torch.float32)
+            noise = (noisy - s.sqrt() * chunk) / (1 - s).sqrt()
+            return s.sqrt() * noise - (1 - s).sqrt() * chunk
+
+    built.network = Perfect()
+    found = built.generate(torch.zeros(2, 1, 2, 8), torch.randn(2, 1, 5, 3))  # type: ignore[operator]
+    torch.testing.assert_close(found, chunk.expand(2, 1, 5, 3), atol=1e-4, rtol=0)
+
+
+def test_diffusion_runs_by_the_steps_of_ddim() -> None:
+    built = head("diffusion", 3, binary=0, steps=4).double()
+    latents, noise = torch.randn(2, 1, 2, 8).double(), torch.randn(2, 1, 5, 3).double()
+    x = noise
+    with torch.inference_mode():
+        for step, following in ((99, 74), (74, 49), (49, 24), (24, None)):
+            s, later = by_cosine(step, 100), 1.0 if following is None else by_cosine(following, 100)
+            velocity = built.network(x, torch.full((2, 1), (step + 1) / 100).double(), latents)  # type: ignore[operator]
+            e = s**0.5 * velocity + (1 - s) ** 0.5 * x
+            x = later**0.5 * (x - (1 - s) ** 0.5 * e) / s**0.5 + (1 - later) ** 0.5 * e  # eq. 12, sigma = 0
+        torch.testing.assert_close(built.generate(latents, noise), x, atol=1e-5, rtol=0)  # type: ignore[operator]
 
 
 def test_generative_heads_keep_two_ways_apart_where_regression_goes_between() -> None:
@@ -243,9 +293,6 @@ def test_generative_heads_keep_two_ways_apart_where_regression_goes_between() ->
         assert 0.2 < share < 0.8, kind
 
 
-GENERATIVE = ("flow",)
-
-
 def test_mu_law_is_that_of_the_standard_and_leaves_zero_and_binary_values_alone() -> None:
     values = np.random.default_rng(0).normal(0, 0.1, (1000, 3))
     values[:, 2] = values[:, 2] > 0
@@ -268,6 +315,7 @@ def test_mu_law_is_that_of_the_standard_and_leaves_zero_and_binary_values_alone(
         ({"window": 0}, "window must be at least 1, not 0"),
         ({"head": {"type": "gpt", "width": 10}}, "width 10 must be a multiple of heads 4"),
         ({"head": {"type": "flow", "steps": 0}}, "steps must be at least 1, not 0"),
+        ({"head": {"type": "diffusion", "steps": 200}}, "noise_steps must be at least its steps, 200, not 100"),
         ({"head": {"type": "lstm", "depth": 0}}, "depth must be at least 1, not 0"),
     ],
 )

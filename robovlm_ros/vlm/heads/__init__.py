@@ -8,6 +8,7 @@ from typing import Any
 from robovlm_ros.errors import UserError
 from robovlm_ros.options import build
 from robovlm_ros.vlm.heads.base import HeadShape, PolicyHead, options_of
+from robovlm_ros.vlm.heads.diffusion import DiffusionHead, DiffusionOptions
 from robovlm_ros.vlm.heads.flow import FlowHead, FlowOptions
 from robovlm_ros.vlm.heads.gpt import GPTHead, GPTOptions
 from robovlm_ros.vlm.heads.lstm import LSTMHead, LSTMOptions
@@ -18,6 +19,7 @@ HEADS: dict[str, tuple[Any, type[Any]]] = {
     "lstm": (LSTMHead, LSTMOptions),
     "gpt": (GPTHead, GPTOptions),
     "flow": (FlowHead, FlowOptions),
+    "diffusion": (DiffusionHead, DiffusionOptions),
 }
 """Name → (head, its options)."""
 
