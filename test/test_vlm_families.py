@@ -17,7 +17,7 @@ from robovlm_ros.training.switches import Switches, apply_switches, trainable
 from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.backbones import FAMILIES as ADAPTERS
 from robovlm_ros.vlm.backbones import REFUSED
-from robovlm_ros.vlm.checkpoint import load_vlm, save_policy
+from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, save_policy, save_vlm
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
@@ -229,3 +229,26 @@ def test_every_adapter_is_tested_and_what_cannot_work_is_refused_with_the_reason
         with pytest.raises(UserError, match=f"'{family}' cannot be the backbone") as error:
             family_of(family)
         assert reason in str(error.value)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_backbone_in_half_precision_acts_and_is_loaded_as_it_was_saved(
+    folders: dict[str, Path], name: str, tmp_path: Path
+) -> None:
+    whole, processor = policy_of(folders[name])
+    vlm, _ = load_vlm(folders[name], dtype="bfloat16")
+    save_vlm(tmp_path / "half", vlm, processor.backbone)
+    policy, processor = policy_of(tmp_path / "half")  # as hubs mostly have them: the folder says bfloat16
+    policy.load_state_dict({key: value for key, value in whole.state_dict().items() if key[:4] != "vlm."}, strict=False)
+    save_policy(tmp_path / "policy", policy, processor)
+    again, _ = load_policy(tmp_path / "policy")
+    inputs = processor.collate([processor(observation(CONTRACT))])
+    with torch.inference_mode():
+        exact, half, loaded = (model(**inputs).actions for model in (whole, policy, again))
+    assert {p.dtype for p in again.vlm.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in again.new_parameters} == {torch.float32}
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, exact, atol=1e-2, rtol=0)
+    torch.testing.assert_close(loaded, half, atol=1e-6, rtol=0)
+    policy(**inputs, actions=torch.full((1, 5, 4), 0.5)).loss.backward()
+    assert bool(policy.action_token.grad.abs().sum() > 0)

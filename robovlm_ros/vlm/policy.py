@@ -42,6 +42,8 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
     base_model_prefix = "vlm"
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
+    # a backbone may be loaded in half precision; what is new was trained in whole, and costs nothing
+    _keep_in_fp32_modules_strict = [r"^action_token$", r"^state_token\.", r"^head\."]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -77,6 +79,12 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         """New parts only: the backbone initialises its own modules, and PyTorch the linear layers of the head."""
         if module is self:
             nn.init.zeros_(self.action_token)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The backbone's: that in which a folder is loaded again."""
+        dtype: torch.dtype = self.vlm.dtype
+        return dtype
 
     @property
     def backbone(self) -> Backbone:
@@ -120,7 +128,8 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             )  # (B, 1 + latent_num, D)
         tokens, positions = tokens.insert(extra)  # embeddings (B, L + K, D)
         hidden = backbone.decode(tokens)  # (B, L + K, D)
-        return gather(hidden, positions[:, -self.config.latent_num :])  # (B, latent_num, D)
+        latents = gather(hidden, positions[:, -self.config.latent_num :])  # (B, latent_num, D)
+        return latents.to(self.action_token.dtype)  # the head stays exact where the backbone computes in halves
 
     def forward(
         self,
