@@ -19,7 +19,7 @@ import torch
 from robovlm_ros.action import to_relative
 from robovlm_ros.errors import UserError
 from robovlm_ros.training.reporting import Report, quiet_trainer
-from robovlm_ros.training.switches import Switches, apply_switches, trainable
+from robovlm_ros.training.switches import Switches, apply_switches, merge_adapters, trainable
 from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
 from robovlm_ros.vlm.checkpoint import load_vlm, resolve_device
 from robovlm_ros.vlm.configuration import ActionTokenConfig
@@ -107,7 +107,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     config = configure(options, vlm.config, episodes[0].contract)
     processor = ActionTokenProcessor(config, backbone_processor)
     policy = ActionTokenPolicy.from_vlm(vlm, config)
-    apply_switches(policy, options)
+    apply_switches(policy, options, options.seed)
 
     def progress(done: int, total: int) -> None:
         if done % max(1, total // 10) == 0:
@@ -118,6 +118,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     recordings = read_recordings(episodes, processor, options.chunk_size, encode, progress)
     reading = time.monotonic() - start
     trained = train(options, policy, processor, recordings, report)
+    merge_adapters(policy)
     trained.figures.update(read_seconds=round(reading, 1), base=Path(base).name)
     return trained
 
