@@ -100,6 +100,7 @@ def generate_launch_description() -> LaunchDescription:
                     *("--film", LaunchConfiguration("film")),
                     *("--scenes", LaunchConfiguration("scenes")),
                     *("--seed", LaunchConfiguration("seed")),
+                    *("--lockstep", LaunchConfiguration("lockstep")),
                 ],
                 condition=IfCondition(LaunchConfiguration("demo")),
                 on_exit=Shutdown(reason="the demo has ended"),

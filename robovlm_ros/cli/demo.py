@@ -27,6 +27,9 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("--film", type=Path, default=Path("demo/tabletop.mp4"), help="film to write (.mp4 or .gif)")
     arguments.add_argument("--scenes", type=int, default=0, help="scenes of three instructions each; 0: until Ctrl-C")
     arguments.add_argument("--seed", type=int, default=0, help="chooses the scenes")
+    arguments.add_argument(
+        "--lockstep", choices=("true", "false"), default="false", help="the simulator waits for the policy"
+    )
     arguments.add_argument("--seconds", type=float, default=6.0, help="longest time for one instruction [s]")
     return arguments
 
@@ -52,7 +55,7 @@ def _demo() -> int:
     try:
         with Session(contract, "demo") as session:
             session.wait_for_policy()
-            runner = Runner(session, options.seconds)
+            runner = Runner(session, options.seconds, options.lockstep == "true")
             while not options.scenes or scene < options.scenes:
                 seed = scene_seed(options.seed, scene)
                 rng = np.random.default_rng(seed)
@@ -64,13 +67,14 @@ def _demo() -> int:
                 for target in rng.permutation(colours):
                     instruction = instruction_for(str(target), rng)
                     print(f'instruction: "{instruction}"', flush=True)
-                    begin = session.time_ns
                     episode = runner.follow(seed, instruction, str(target))
                     asked += 1
                     reached += episode.success
                     verdict, _ = outcome_text(episode)
                     print(f"  {verdict}, after {episode.seconds:.1f} s   ({reached} of {asked} reached)", flush=True)
-                    camera.show(film, session, begin, episode)
+                    camera.show(film, session, runner.first_ns, episode)
+    except KeyboardInterrupt:
+        pass  # the usual end of a demo
     finally:
         film.close()
         print(f"film of {asked} instructions: {options.film.resolve()}", flush=True)

@@ -168,7 +168,7 @@ class Runner:
 
         session = self._session
         session.instruct("")  # the policy holds while the scene changes
-        self.first_ns = session.reset(seed)
+        session.reset(seed)
         colours = [block.colour for block in session.blocks]
         instruction = sample_instruction(colours, np.random.default_rng(seed))
         target = parse_target(instruction)
@@ -179,7 +179,8 @@ class Runner:
         from robovlm_ros.sim.tasks import outcome
 
         session = self._session
-        begin = session.time_ns
+        session.spin(0.05)  # what was seen while nobody listened here is of the past
+        self.first_ns = begin = session.time_ns if self._lockstep else session.now_ns
         session.instruct(instruction)
         end = begin + self._limit_ns
         session.wait(lambda: session.time_ns >= end or self._rests(begin), 120.0, "the end of the episode")
