@@ -197,7 +197,10 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
             observation = self._pending
         self._pending = observation if lockstep else None
         instruction = self._controller.instruction
-        if observation is None or not self._controller.wants(instruction):
+        if not self._controller.wants(instruction):
+            self._engine.reset()  # what comes next is another run
+            return None
+        if observation is None:
             return None
         return dataclasses.replace(observation, instruction=instruction)
 
