@@ -14,6 +14,7 @@ import torch
 from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.engine import PolicyEngine
 from robovlm_ros.training.switches import Switches, apply_switches, trainable
+from robovlm_ros.vlm.agreement import check_family
 from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.backbones import FAMILIES as ADAPTERS
 from robovlm_ros.vlm.backbones import REFUSED
@@ -252,3 +253,18 @@ def test_a_backbone_in_half_precision_acts_and_is_loaded_as_it_was_saved(
     torch.testing.assert_close(loaded, half, atol=1e-6, rtol=0)
     policy(**inputs, actions=torch.full((1, 5, 4), 0.5)).loss.backward()
     assert bool(policy.action_token.grad.abs().sum() > 0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_an_unknown_family_is_taken_only_if_the_general_adapter_is_right_for_it(
+    folders: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_family(*policy_of(folders[name]))
+    known = "paligemma" if name == "paligemma2" else name
+    monkeypatch.delitem(ADAPTERS, known)
+    if name in ("llava", "smolvlm"):
+        check_family(*policy_of(folders[name]))
+    else:
+        with pytest.raises(UserError, match=f"'{known}' does not work as a backbone") as error:
+            check_family(*policy_of(folders[name]))
+        assert "\n" not in str(error.value)

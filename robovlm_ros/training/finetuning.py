@@ -21,6 +21,7 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.training.reporting import Report, quiet_trainer
 from robovlm_ros.training.switches import Switches, apply_switches, merge_adapters, trainable
 from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
+from robovlm_ros.vlm.agreement import check_family
 from robovlm_ros.vlm.checkpoint import load_vlm, resolve_device
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head, head_options
@@ -107,6 +108,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     config = configure(options, vlm.config, episodes[0].contract)
     processor = ActionTokenProcessor(config, backbone_processor)
     policy = ActionTokenPolicy.from_vlm(vlm, config)
+    check_family(policy, processor)
     apply_switches(policy, options, options.seed)
 
     def progress(done: int, total: int) -> None:

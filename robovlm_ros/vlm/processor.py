@@ -61,17 +61,20 @@ class ActionTokenProcessor:
         """
         key = (instruction, *shapes)
         if key not in self._prompts:
-            placeholders = self.family.placeholder(self.backbone) * len(shapes)
-            words = instruction
-            # no placeholder of the template or the processor may come in by way of the instruction
-            for word in self.family.reserved(self.backbone):
-                words = words.replace(word, " ")
-            text = self.config.prompt.replace("{images}", placeholders).replace("{instruction}", words)
+            text = self.text(instruction, len(shapes))
             blank = [np.zeros(shape, np.uint8) for shape in shapes]
             self._prompts[key] = self.family.prompt_tensors(self.backbone, text, blank)
             if len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return dict(self._prompts[key])
+
+    def text(self, instruction: str, images: int) -> str:
+        """The prompt for an instruction and that many images, as the backbone's own processor takes it."""
+        placeholders = self.family.placeholder(self.backbone) * images
+        # no placeholder of the template or the processor may come in by way of the instruction
+        for word in self.family.reserved(self.backbone):
+            instruction = instruction.replace(word, " ")
+        return self.config.prompt.replace("{images}", placeholders).replace("{instruction}", instruction)
 
     def images(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
         """The image processor's tensors for the images (height, width, 3) of all cameras, in their order."""
