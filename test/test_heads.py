@@ -254,6 +254,20 @@ def test_a_perfect_velocity_leads_to_the_chunk_from_any_noise(kind: str, steps: 
     torch.testing.assert_close(found, chunk.expand(2, 1, 5, 3), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("kind", SMALL)
+def test_half_precision_serves_in_the_backbone_alone_and_in_all_parts(kind: str) -> None:
+    policy, processor = small_policy(head=SMALL[kind])
+    inputs = processor.collate([processor(observation(processor.contract))])
+    full = policy(**inputs).actions
+    policy.vlm.bfloat16()
+    loss = policy(**inputs, actions=torch.full((1, 5, 4), 0.5)).loss
+    loss.backward()
+    assert policy.head.state_dict().keys() == {name for name, p in policy.head.named_parameters() if p.grad is not None}
+    for part in (policy.vlm, policy):
+        part.bfloat16()
+        torch.testing.assert_close(policy(**inputs).actions.float(), full, atol=0.1, rtol=0)
+
+
 def test_diffusion_runs_by_the_steps_of_ddim() -> None:
     built = head("diffusion", 3, binary=0, steps=4).double()
     latents, noise = torch.randn(2, 1, 2, 8).double(), torch.randn(2, 1, 5, 3).double()

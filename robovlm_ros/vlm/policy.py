@@ -124,7 +124,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             if state is None:
                 raise ValueError("this policy has a state token: give it the state")
             extra = torch.cat(
-                [self.state_token(state)[:, None].to(extra.dtype), extra], dim=1
+                [self.state_token(state.to(self.state_token.weight.dtype))[:, None].to(extra.dtype), extra], dim=1
             )  # (B, 1 + latent_num, D)
         tokens, positions = tokens.insert(extra)  # embeddings (B, L + K, D)
         hidden = backbone.decode(tokens)  # (B, L + K, D)
@@ -178,6 +178,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             rows(input_ids), rows(attention_mask), features, None if state is None else rows(state), **layout
         )  # (B W, latent_num, D)
         latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
+        latents = latents.to(self.action_token.dtype)  # a backbone in half precision may have new parts in full
         window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)
         if actions is None:
             decided = self.head(window)  # (B, W, C, A)

@@ -65,10 +65,10 @@ class DiffusionHead(GenerativeHead):
         assert self.network is not None
         count = self.options.noise_steps
         step = (time.float() * count).long().clamp(max=count - 1)  # (B, W); 1.0 may come of rounding
-        share = torch.from_numpy(signal_shares(count)).to(latents)[step][..., None, None]  # (B, W, 1, 1)
+        share = torch.from_numpy(signal_shares(count)).to(chunk)[step][..., None, None]  # (B, W, 1, 1)
         mixed = torch.where(valid[..., None] > 0, share.sqrt() * chunk + (1 - share).sqrt() * noise, noise)
         velocity = share.sqrt() * noise - (1 - share).sqrt() * chunk  # (B, W, C, n)
-        return masked_mean((self.network(mixed, (step + 1).to(latents) / count, latents) - velocity) ** 2, valid)
+        return masked_mean((self.network(mixed, (step + 1).to(chunk) / count, latents) - velocity) ** 2, valid)
 
     def generate(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """DDIM without noise of its own (eta = 0): x_j = sqrt(s_j) a + sqrt(1 - s_j) e with the a and e that v says."""
@@ -81,7 +81,7 @@ class DiffusionHead(GenerativeHead):
         chunk = noise
         for step, following in zip(ladder, after, strict=True):
             signal, spread = float(shares[step]) ** 0.5, float(1 - shares[step]) ** 0.5
-            time = latents.new_full(latents.shape[:2], (int(step) + 1) / count)
+            time = noise.new_full(noise.shape[:2], (int(step) + 1) / count)
             velocity = self.network(chunk, time, latents)
             clean, noisy = signal * chunk - spread * velocity, spread * chunk + signal * velocity
             chunk = float(following) ** 0.5 * clean + float(1 - following) ** 0.5 * noisy

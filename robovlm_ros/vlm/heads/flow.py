@@ -40,6 +40,6 @@ class FlowHead(GenerativeHead):
         assert self.network is not None
         chunk = noise
         for step in range(self.options.steps):
-            time = latents.new_full(latents.shape[:2], step / self.options.steps)
+            time = noise.new_full(noise.shape[:2], step / self.options.steps)
             chunk = chunk + self.network(chunk, time, latents) / self.options.steps
         return chunk

@@ -56,13 +56,16 @@ class ChunkNetwork(nn.Module):
         self.exit = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, chunk))
 
     def forward(self, noisy: torch.Tensor, time: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        """(B, W, C, n) for a noisy chunk (B, W, C, n), its time (B, W) in [0, 1] and latents (B, W, K, D)."""
+        """(B, W, C, n) for a noisy chunk (B, W, C, n), its time (B, W) in [0, 1] and latents (B, W, K, D).
+
+        The chunk keeps its own precision from step to step, whatever that of the network.
+        """
         inputs = torch.cat([noisy.flatten(2), time_code(time), latents.flatten(2)], dim=2)  # (B, W, C n + T + K D)
-        hidden = self.entrance(inputs)  # (B, W, width)
+        hidden = self.entrance(inputs.to(self.entrance.weight.dtype))  # (B, W, width)
         for block in self.blocks:
             hidden = hidden + block(hidden)
         out: torch.Tensor = self.exit(hidden)
-        return out.view_as(noisy)
+        return out.view_as(noisy).to(noisy.dtype)
 
 
 def time_code(time: torch.Tensor) -> torch.Tensor:
@@ -118,7 +121,7 @@ class GenerativeHead(PolicyHead):
             draws = self.options.draws
             chunk = actions[..., ~binary].repeat(draws, 1, 1, 1)  # (draws B, W, C, n)
             repeated = latents.repeat(draws, 1, 1, 1)  # (draws B, W, K, D)
-            time = torch.rand(repeated.shape[:2], dtype=latents.dtype, device=latents.device)  # (draws B, W)
+            time = torch.rand(repeated.shape[:2], dtype=chunk.dtype, device=chunk.device)  # (draws B, W)
             noise = torch.randn_like(chunk)
             total = total + self.generative_loss(repeated, chunk, valid.repeat(draws, 1, 1), noise, time)
         if self.decide is not None:
@@ -132,8 +135,9 @@ class GenerativeHead(PolicyHead):
         batch, window = latents.shape[:2]
         actions = latents.new_empty(batch, window, self.shape.chunk_size, len(self.shape.binary))
         if self.network is not None:
-            drawn = self.fixed_noise().to(latents)  # (C, n)
-            actions[..., ~self.binary] = self.generate(latents, drawn.expand(batch, window, -1, -1))
+            drawn = self.fixed_noise().to(latents.device)  # (C, n)
+            chunk = self.generate(latents, drawn.expand(batch, window, -1, -1))  # (B, W, C, n)
+            actions[..., ~self.binary] = chunk.to(actions.dtype)
         if self.decide is not None:
             actions[..., self.binary] = self._logits(latents).sigmoid()
         return actions
