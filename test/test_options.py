@@ -38,6 +38,10 @@ def test_every_option_says_what_it_is(options: type[Any]) -> None:
     assert set(field_types(options)) <= set(field_docs(options))
 
 
+def test_the_help_names_every_head() -> None:
+    assert [kind for kind in HEADS if kind not in field_docs(FinetuneOptions)["head"]] == []
+
+
 @pytest.mark.parametrize(
     "path", sorted((share_directory() / "config" / "training").glob("*.yaml")), ids=lambda p: p.stem
 )

@@ -49,7 +49,7 @@ class FinetuneOptions(Switches):
     prompt: str = "{images}{instruction}"
     """Prompt template with {images} and {instruction}."""
     head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
-    """Policy head: its type, in YAML with options beside it."""
+    """Policy head: mlp, lstm, gpt, flow or diffusion; in YAML a mapping of type and that head's options."""
     state_normalisation: str = "quantile"
     """quantile, min_max, mean_std, mu_law or identity."""
     action_normalisation: str = "quantile"
