@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import transformers as hf
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
@@ -203,6 +204,25 @@ def internvl() -> tuple[Any, Any]:
     )
 
 
+def kosmos2() -> tuple[Any, Any]:
+    words = tokenizer()
+    processor = hf.Kosmos2Processor(
+        CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
+        words,
+        num_patch_index_tokens=4,
+    )
+    config = hf.Kosmos2Config(
+        vision_config={**SIGLIP, "initializer_range": 0.02, "hidden_act": "gelu"},
+        text_config={
+            "vocab_size": len(words), "embed_dim": WIDTH, "layers": 2, "ffn_dim": 48, "attention_heads": 2,
+            "max_position_embeddings": 256, "dropout": 0.0, "attention_dropout": 0.0, "init_std": 0.2,
+            "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3,
+        },
+        latent_query_num=64,
+    )  # fmt: skip
+    return hf.Kosmos2ForConditionalGeneration(config), processor
+
+
 @dataclass(frozen=True)
 class Family:
     """How to make a tiny model of a family, and what it has."""
@@ -224,6 +244,7 @@ FAMILIES = {
     "qwen3_vl": Family(lambda: qwen("qwen3_vl"), tied=False, connector=False),
     "smolvlm": Family(smolvlm, tied=False),
     "internvl": Family(internvl, tied=True),
+    "kosmos-2": Family(kosmos2, tied=True),
 }
 
 

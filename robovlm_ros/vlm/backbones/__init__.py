@@ -6,12 +6,14 @@ from robovlm_ros.vlm.backbone import Backbone
 from robovlm_ros.vlm.backbones.gemma import Gemma3Backbone, PaliGemmaBackbone
 from robovlm_ros.vlm.backbones.idefics3 import Idefics3Backbone
 from robovlm_ros.vlm.backbones.internvl import InternVLBackbone
+from robovlm_ros.vlm.backbones.kosmos2 import Kosmos2Backbone
 from robovlm_ros.vlm.backbones.qwen import Qwen3VLBackbone, QwenBackbone
 
 FAMILIES: dict[str, type[Backbone]] = {
     "gemma3": Gemma3Backbone,
     "idefics3": Idefics3Backbone,
     "internvl": InternVLBackbone,
+    "kosmos-2": Kosmos2Backbone,
     "llava": Backbone,
     "paligemma": PaliGemmaBackbone,
     "qwen2_5_vl": QwenBackbone,
