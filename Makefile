@@ -21,7 +21,7 @@ help:
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements.txt setup.py setup.cfg ros2_lite/pyproject.toml
+$(VENV)/.ready: requirements.txt setup.py setup.cfg ros2_lite/pyproject.toml tools/setup.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" sh tools/setup.sh
 	@touch $@
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,3 +39,11 @@ def test_the_manifest_names_every_ros_package_that_is_imported() -> None:
     named = {item.text for kind in ("depend", "exec_depend") for item in MANIFEST.findall(kind)}
     assert wanted
     assert wanted <= named
+
+
+def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path: Path) -> None:
+    """As in the parent folder of a clone, where ``python -m`` looks first."""
+    (tmp_path / "robovlm_ros").mkdir()
+    command = [sys.executable, "-c", "import robovlm_ros; print(robovlm_ros.__version__)"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -22,6 +22,7 @@ fi
 echo "setup: installing the pinned packages of requirements.txt (minutes on a slow line)"
 "$VENV/bin/python" -m pip install -q --disable-pip-version-check pip==26.3  # older ones get lost in the pins
 "$VENV/bin/python" -m pip install -q --disable-pip-version-check -r requirements.txt
-# Editable: an edit takes effect at once. (That a folder is called like its package is meant to be.)
+# Editable: an edit takes effect at once. "compat" puts this folder on the path, so that a folder of the same name (the
+# clone itself, seen from its parent) never takes precedence over the package.
 PYTHONWARNINGS=ignore "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
-    -e ros2_lite -e .
+    -e ros2_lite --config-settings editable_mode=compat -e .
