@@ -17,6 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
@@ -106,6 +107,24 @@ def llava() -> tuple[Any, Any]:
     )
     return hf.LlavaForConditionalGeneration(config), hf.LlavaProcessor(
         processor, words, patch_size=7, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    )
+
+
+def llava_onevision() -> tuple[Any, Any]:
+    words = tokenizer({"image_token": "<image>", "video_token": "<video>"})
+    pinpoints = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
+    processor = LlavaOnevisionImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, image_grid_pinpoints=pinpoints, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    config = hf.LlavaOnevisionConfig(
+        vision_config={"model_type": "siglip_vision_model", **SIGLIP, "vision_use_head": False},
+        text_config={"model_type": "qwen2", **TEXT, "vocab_size": len(words)},
+        image_token_index=words.image_token_id,
+        video_token_index=words.video_token_id,
+        image_grid_pinpoints=pinpoints,
+    )
+    return hf.LlavaOnevisionForConditionalGeneration(config), image_only(hf.LlavaOnevisionProcessor)(
+        processor, words, num_image_tokens=16, vision_feature_select_strategy="full"
     )
 
 
@@ -238,6 +257,7 @@ FAMILIES = {
     "paligemma": Family(lambda: paligemma("gemma"), tied=True),
     "paligemma2": Family(lambda: paligemma("gemma2"), tied=True),
     "llava": Family(llava, tied=False),
+    "llava_onevision": Family(llava_onevision, tied=False),
     "gemma3": Family(gemma3, tied=True),
     "qwen2_vl": Family(lambda: qwen("qwen2_vl"), tied=False, connector=False),
     "qwen2_5_vl": Family(lambda: qwen("qwen2_5_vl"), tied=False, connector=False),

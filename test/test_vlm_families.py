@@ -174,7 +174,10 @@ def test_gradients_flow_where_the_switches_say_in_every_family(folders: dict[str
     layers = backbone.decoder_layers
     parts = {
         "vision": list(backbone.vision.parameters()),
-        "connector": [] if backbone.connector is None else list(backbone.connector.parameters()),
+        "connector": [
+            *(() if backbone.connector is None else backbone.connector.parameters()),
+            *backbone.image_parameters,
+        ],
         "embedding": list(backbone.text_embedding.parameters()),
         "layer 0": list(layers[0].parameters()),
         "layer 1": list(layers[1].parameters()),

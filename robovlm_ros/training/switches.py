@@ -79,6 +79,8 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
     for part in (backbone.vision, backbone.connector):
         if part is not None:
             part.requires_grad_(switches.train_vision)
+    for parameter in backbone.image_parameters:
+        parameter.requires_grad_(switches.train_vision)
     if backbone.head is not None:
         backbone.head.requires_grad_(False)
     backbone.text_embedding.requires_grad_(False)

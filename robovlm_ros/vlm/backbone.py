@@ -104,6 +104,11 @@ class Backbone:
         return None
 
     @property
+    def image_parameters(self) -> list[nn.Parameter]:
+        """Parameters that make image tokens, but belong to no part of their own; they count as vision."""
+        return []
+
+    @property
     def head(self) -> nn.Module | None:
         """The language model's head, which the policy never computes."""
         head: nn.Module | None = self.model.get_output_embeddings()

@@ -7,6 +7,7 @@ from robovlm_ros.vlm.backbones.gemma import Gemma3Backbone, PaliGemmaBackbone
 from robovlm_ros.vlm.backbones.idefics3 import Idefics3Backbone
 from robovlm_ros.vlm.backbones.internvl import InternVLBackbone
 from robovlm_ros.vlm.backbones.kosmos2 import Kosmos2Backbone
+from robovlm_ros.vlm.backbones.llava_onevision import LlavaOnevisionBackbone
 from robovlm_ros.vlm.backbones.qwen import Qwen3VLBackbone, QwenBackbone
 
 FAMILIES: dict[str, type[Backbone]] = {
@@ -15,6 +16,7 @@ FAMILIES: dict[str, type[Backbone]] = {
     "internvl": InternVLBackbone,
     "kosmos-2": Kosmos2Backbone,
     "llava": Backbone,
+    "llava_onevision": LlavaOnevisionBackbone,
     "paligemma": PaliGemmaBackbone,
     "qwen2_5_vl": QwenBackbone,
     "qwen2_vl": QwenBackbone,
