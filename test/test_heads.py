@@ -35,7 +35,12 @@ SMALL: dict[str, dict[str, Any]] = {
 """Every head, small."""
 FUSING = ("lstm", "gpt")
 GENERATIVE = ("flow", "diffusion")
-COMBINATIONS = [(kind, 1) for kind in SMALL] + [(kind, 3) for kind in FUSING]
+COMBINATIONS = [
+    (kind, window, dims)
+    for kind in SMALL
+    for window, dims in (((1, 3), (1, 8), (3, 7), (3, 14)) if kind in FUSING else ((1, 3), (1, 7), (1, 8), (1, 14)))
+]
+"""Every head with every number of actions."""
 
 
 def head(kind: str, dims: int = 4, window: int = 1, binary: int = 1, **options: Any) -> PolicyHead:
@@ -71,8 +76,7 @@ def recordings(processor: ActionTokenProcessor, count: int = 2, length: int = 4)
     return made
 
 
-@pytest.mark.parametrize("dims", [3, 7, 8, 14])
-@pytest.mark.parametrize(("kind", "window"), COMBINATIONS)
+@pytest.mark.parametrize(("kind", "window", "dims"), COMBINATIONS)
 def test_a_policy_trains_is_saved_and_acts_as_before(tmp_path: Path, kind: str, window: int, dims: int) -> None:
     options = FinetuneOptions(
         head=SMALL[kind], steps=2, batch_size=3, chunk_size=5, warmup_steps=1, device="cpu", **history(window)
