@@ -21,8 +21,12 @@ from .test_bags import episode_messages
 from .test_bags import record as record_bag
 from .test_vlm_families import CONTRACT, policy_of
 
+QUICK = ("paligemma", "qwen3_vl", "kosmos-2")  # each with adapters in parts of its own; the others are slow tests
 
-@pytest.mark.parametrize("name", FAMILIES)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+)
 @pytest.mark.parametrize(("layers", "vision", "dtype"), [(-1, False, "float32"), (1, True, "bfloat16")])
 def test_adapters_stand_where_layers_would_train_and_leave_no_trace_when_merged(
     name: str, layers: int, vision: bool, dtype: str, tmp_path: Path
