@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 from collections.abc import Iterator
 
 import pytest
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A job in the background of a script ignores Ctrl-C, and so would every node that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 _CANDIDATES = itertools.count(os.getpid() + 50)  # far from where the tests of other packages begin
 
 
