@@ -21,9 +21,11 @@ if importlib.util.find_spec("ros2_lite") is None:  # `colcon test` in a ROS 2 wo
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 for _name in ("CYCLONEDDS_URI", "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS"):
     os.environ.pop(_name, None)
+# A job in the background of a script, or under nohup, ignores these, and so would every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A job in the background of a script ignores Ctrl-C, and so would every program that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 _candidates = itertools.count(os.getpid())
 
 
