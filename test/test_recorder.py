@@ -246,13 +246,14 @@ def test_the_instruction_counts_once_from_latched_and_from_plain_publishers(
     robot.wait_for_recorder()
     path = Path(robot.call("start").message)
     robot.instruct("reach the red block")
+    time.sleep(0.3)  # topics have no order among each other: without it an image may come first
     for act in robot.step(time.time_ns(), 0):
         act()
-    time.sleep(0.1)
+    time.sleep(0.3)
     plain = robot.node.create_publisher(String, CONTRACT.instruction_topic, 10)
     wait_until(lambda: plain.get_subscription_count() > 0, "subscription")
     plain.publish(String(data="reach the blue block"))
-    time.sleep(0.1)
+    time.sleep(0.3)
     robot.call("stop")
     episode = read_episode(path)
     assert episode.counts[CONTRACT.instruction_topic] == 3

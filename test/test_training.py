@@ -209,6 +209,18 @@ def test_training_moves_the_action_token_from_zero_and_leaves_frozen_parts_alone
     assert trained.figures["episodes"] == 2
 
 
+def test_frozen_action_tokens_stay_zero_while_the_rest_learns() -> None:
+    options = FinetuneOptions(freeze_action_token=True, **SHORT)  # type: ignore[arg-type]
+    policy, processor = fresh(options)
+    before = policy.head.layers[0].weight.clone()
+    trained = train(options, policy, processor, recordings(processor), Report("test"))
+    assert not bool(policy.action_token.any())
+    assert not torch.equal(policy.head.layers[0].weight, before)
+    assert {"part": "action tokens", "parameters": policy.action_token.numel(), "trained": 0} in trained.figures[
+        "trainable"
+    ]
+
+
 def test_statistics_come_from_valid_steps_of_relative_actions_alone() -> None:
     options = FinetuneOptions(action_normalisation="min_max", **SHORT)  # type: ignore[arg-type]
     _, processor = fresh(options)

@@ -7,7 +7,8 @@
 | `train_vision` | vision tower and its connector on or off |
 | `lora_rank` > 0 | each linear layer that would train gets adapters, which train; all other weights so far do not |
 | `train_text_embedding` | word embedding on or off |
-| always | action tokens, state token and policy head on; the language model's head off, for it is never computed |
+| `freeze_action_token` | action tokens off, so that they stay zero: an ablation, to see what they are worth |
+| always | state token and policy head on; the language model's head off, for it is never computed |
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class Switches:
     """Scale of the adapters: what they add is multiplied by lora_alpha / lora_rank."""
     lora_dropout: float = 0.05
     """Share of an adapter's inputs that is dropped in training."""
+    freeze_action_token: bool = False
+    """Keep the action tokens at zero: an ablation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
     backbone.text_embedding.requires_grad_(switches.train_text_embedding)
     for parameter in policy.new_parameters:
         parameter.requires_grad_(True)
+    policy.action_token.requires_grad_(not switches.freeze_action_token)
 
 
 def _add_adapters(policy: ActionTokenPolicy, switches: Switches, seed: int) -> None:
