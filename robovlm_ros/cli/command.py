@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 
 from robovlm_ros.errors import UserError
 
+Commands = Any
+"""What `argparse.ArgumentParser.add_subparsers` gives; its own class has a private name."""
+
 
 def run(main: Callable[[], int | None]) -> int:
     """Run a command: 0 when it worked, 1 after one line for bad input, 130 after Ctrl-C or SIGTERM."""
