@@ -49,7 +49,7 @@ class FinetuneOptions(Switches):
     prompt: str = "{images}{instruction}"
     """Prompt template with {images} and {instruction}."""
     head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
-    """Policy head: mlp, lstm, gpt, flow or diffusion; in YAML a mapping of type and that head's options."""
+    """Policy head: mlp, lstm, gpt, flow, diffusion or discrete; in YAML a mapping of type and that head's options."""
     state_normalisation: str = "quantile"
     """quantile, min_max, mean_std, mu_law or identity."""
     action_normalisation: str = "quantile"
@@ -140,6 +140,11 @@ def configure(options: FinetuneOptions, vlm_config: Any, contract: Any) -> Actio
         head=head_options(options.head),
     )
     config.check()
+    if options.head.get("type") == "discrete" and options.action_normalisation == "mean_std":
+        raise UserError(
+            "action_normalisation mean_std leaves a third of all values outside [-1, 1], where head 'discrete' has no "
+            "bins: choose quantile, min_max or mu_law"
+        )
     return config
 
 
@@ -250,6 +255,7 @@ def _initialise(policy: ActionTokenPolicy, seed: int) -> None:
         torch.manual_seed(seed)
         # built anew, for not every part of every head can reset itself
         policy.head.load_state_dict(build_head(policy.head.shape, policy.config.head or {}).state_dict())
+        policy.inherit()
         if policy.state_token is not None:
             policy.state_token.reset_parameters()
         torch.nn.init.zeros_(policy.action_token)

@@ -119,6 +119,18 @@ class Backbone:
         """Whether the head shares its weight with the word embedding."""
         return self.head is not None and self.head.weight is self.text_embedding.weight
 
+    @property
+    def vocabulary(self) -> int:
+        """Words that the word embedding has a vector for."""
+        embedding: Any = self.text_embedding
+        return len(embedding.weight)
+
+    def last_words(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(count, D) vectors of the vocabulary's last words, in the head and as the text tower gets them."""
+        ids = torch.arange(self.vocabulary, device=self.model.device)[-count:]
+        outputs: Any = self.text_embedding if self.head is None else self.head
+        return outputs.weight[ids], self.text_embedding(ids)
+
     def image_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
         """(B, N, D) image features, ready for the text tower, of the processor's tensors (B, images, 3, H, W).
 

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.backbone import Backbone, backbone_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head
@@ -66,6 +67,12 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             ),
             config.head or {},
         )
+        words = self.backbone.vocabulary
+        if self.head.words > words:
+            raise UserError(
+                f"the vocabulary of '{self.vlm.config.model_type}' has {words} words, fewer than the {self.head.words} "
+                "bins of the head: choose fewer bins"
+            )
         self.post_init()
 
     @classmethod
@@ -73,7 +80,14 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         """A new policy on top of a pre-trained vision-language model; only what is new is random (or zero)."""
         policy = cls(config)
         policy.vlm = vlm
+        policy.inherit()
         return policy
+
+    @torch.no_grad()
+    def inherit(self) -> None:
+        """Let the head begin with the vision-language model's words, where bins are words."""
+        if self.head.words:
+            self.head.inherit(*self.backbone.last_words(self.head.words))
 
     def _init_weights(self, module: nn.Module) -> None:
         """New parts only: the backbone initialises its own modules, and PyTorch the linear layers of the head."""

@@ -9,6 +9,7 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.options import build
 from robovlm_ros.vlm.heads.base import HeadShape, PolicyHead, options_of
 from robovlm_ros.vlm.heads.diffusion import DiffusionHead, DiffusionOptions
+from robovlm_ros.vlm.heads.discrete import DiscreteHead, DiscreteOptions
 from robovlm_ros.vlm.heads.flow import FlowHead, FlowOptions
 from robovlm_ros.vlm.heads.gpt import GPTHead, GPTOptions
 from robovlm_ros.vlm.heads.lstm import LSTMHead, LSTMOptions
@@ -20,6 +21,7 @@ HEADS: dict[str, tuple[Any, type[Any]]] = {
     "gpt": (GPTHead, GPTOptions),
     "flow": (FlowHead, FlowOptions),
     "diffusion": (DiffusionHead, DiffusionOptions),
+    "discrete": (DiscreteHead, DiscreteOptions),
 }
 """Name → (head, its options)."""
 

@@ -39,6 +39,8 @@ class PolicyHead(nn.Module):
 
     fuses_history: ClassVar[bool] = False
     """Whether it looks at observations before the newest; without, only windows of 1 make sense."""
+    words: int = 0
+    """Words of the end of the vocabulary whose vectors it begins with; see `inherit`."""
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__()
@@ -48,6 +50,9 @@ class PolicyHead(nn.Module):
     def binary(self) -> torch.Tensor:
         """(action_dim,) True where the action is binary. No buffer: loading leaves buffers that are not saved empty."""
         return torch.tensor(self.shape.binary, dtype=torch.bool, device=next(self.parameters()).device)
+
+    def inherit(self, outputs: torch.Tensor, inputs: torch.Tensor) -> None:
+        """Begin with what the VLM knows of `words`: their vectors (words, D) in its head and in its word embedding."""
 
     def loss(self, latents: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """Scalar training loss against normalised actions (B, W, C, A), 0/1 where binary; valid (B, W, C)."""
