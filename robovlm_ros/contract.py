@@ -24,6 +24,8 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.options import build, read_yaml
 
 KINDS = ("continuous", "binary")
+NORMALISATIONS = ("quantile", "min_max", "mean_std", "mu_law", "limits", "identity")
+"""How numbers may be brought to about [-1, 1] for training; `robovlm_ros.vlm.normalisation` says what each does."""
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STATE_TYPES = ("sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped", "std_msgs/msg/Float64MultiArray")
 INSTRUCTION_TYPES = ("std_msgs/msg/String",)
@@ -76,6 +78,9 @@ class StateSource:
     """Joint names (JointState, matched by name), of x y z qx qy qz qw (PoseStamped), or free names in order."""
     unit: str
     """Unit of all its dimensions, SI."""
+    normalise: dict[str, str] | None = None
+    """Dimension → how a policy's training normalises it, one of NORMALISATIONS; a single word in YAML: all of them.
+    Others: as the training's options say."""
     max_age_s: float = 0.5
     """The robot holds when the newest sample is older than this [s]."""
 
@@ -96,6 +101,8 @@ class ActionDimension:
     """Largest rate of change of the sent value [unit/s]; None: unlimited."""
     reference: str | None = None
     """State dimension (``ee.x``) that the policy's number is relative to; None: absolute."""
+    normalise: str | None = None
+    """How a policy's training normalises it, one of NORMALISATIONS; None: as the training's options say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +170,11 @@ class Contract:
         return tuple(dim.name for dim in self.action_dims)
 
     @property
+    def state_normalisations(self) -> tuple[str | None, ...]:
+        """Of each dimension of the state vector, how it is to be normalised; None: not said."""
+        return tuple((source.normalise or {}).get(dim) for source in self.state for dim in source.dims)
+
+    @property
     def binary(self) -> NDArray[np.bool_]:
         """(action_dim,) True where the action is binary."""
         return np.array([dim.kind == "binary" for dim in self.action_dims], dtype=np.bool_)
@@ -197,7 +209,11 @@ class Contract:
         """Build from plain values, refusing unknown keys with the valid ones."""
         values = dict(values)
         cameras = [build(Camera, *item) for item in _items(values.pop("cameras", ()), f"{where}: cameras")]
-        state = [build(StateSource, *item) for item in _items(values.pop("state", ()), f"{where}: state")]
+        state = []
+        for item, place in _items(values.pop("state", ()), f"{where}: state"):
+            if isinstance(item.get("normalise"), str):
+                item["normalise"] = dict.fromkeys(item.get("dims") or (), item["normalise"])
+            state.append(build(StateSource, item, place))
         commands = []
         for item, place in _items(values.pop("commands", ()), f"{where}: commands"):
             dims = [build(ActionDimension, *dim) for dim in _items(item.pop("dims", ()), f"{place}: dims")]
@@ -239,7 +255,8 @@ def _items(values: Any, where: str) -> list[tuple[dict[str, Any], str]]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        # what is not said is not written: programs that do not know this key then read the contract, too
+        return {key: _plain(item) for key, item in value.items() if (key, item) != ("normalise", None)}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
@@ -285,6 +302,10 @@ def _check(contract: Contract) -> None:
         positive(source.max_age_s, f"state '{source.name}': max_age_s")
         if not source.dims:
             raise UserError(f"{where}: state '{source.name}' has no dims")
+        for name, method in (source.normalise or {}).items():
+            one_of(name, source.dims, f"state '{source.name}': normalise: dimension")
+            methods = [word for word in NORMALISATIONS if word != "limits"]  # only actions have limits
+            one_of(method, methods, f"state '{source.name}': normalise: {name}:")
     unique([camera.name for camera in contract.cameras], "camera")
     unique(contract.state_names, "state dimension")
     unique(contract.action_names, "action")
@@ -310,6 +331,10 @@ def _check(contract: Contract) -> None:
                 one_of(dim.reference, contract.state_names, f"action '{dim.name}': reference")
                 if dim.kind == "binary":
                     raise UserError(f"{where}: action '{dim.name}' is binary and cannot have a reference")
+            if dim.normalise is not None:
+                one_of(dim.normalise, NORMALISATIONS, f"action '{dim.name}': normalise")
+                if dim.kind == "binary":
+                    raise UserError(f"{where}: action '{dim.name}' is binary and is never normalised: remove normalise")
             positive(dim.max_velocity, f"action '{dim.name}': max_velocity")
             low, high = dim.limits
             if not (math.isfinite(low) and math.isfinite(high) and low < high):

@@ -19,7 +19,6 @@ from robovlm_ros.training.windows import Recording, WindowDataset, record
 from robovlm_ros.vlm.checkpoint import save_policy
 from robovlm_ros.vlm.heads import build_head
 from robovlm_ros.vlm.heads.base import HeadShape, PolicyHead
-from robovlm_ros.vlm.normalisation import Normaliser, fit
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
@@ -311,19 +310,6 @@ def test_generative_heads_keep_two_ways_apart_where_regression_goes_between() ->
         assert 0.2 < share < 0.8, kind
 
 
-def test_mu_law_is_that_of_the_standard_and_leaves_zero_and_binary_values_alone() -> None:
-    values = np.random.default_rng(0).normal(0, 0.1, (1000, 3))
-    values[:, 2] = values[:, 2] > 0
-    normaliser = fit("mu_law", values, np.array([False, False, True]))
-    assert normaliser.normalise(np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
-    for value in (*values[:20, 0], 5.0, -5.0):
-        x = value / np.quantile(np.abs(values[:, 0]), 0.99)
-        expected = np.copysign(np.log(1 + 255 * abs(x)) / np.log(256), x)
-        assert normaliser.normalise(np.array([value, 0, 1])) == pytest.approx([expected, 0, 1])
-    with pytest.raises(UserError, match="mu does not fit"):
-        Normaliser.from_dict({**normaliser.to_dict(), "mu": [255.0]})
-
-
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -344,7 +330,7 @@ def test_what_does_not_fit_is_refused_when_it_is_built(settings: dict[str, Any],
 
 def test_new_weights_depend_on_the_seed_alone() -> None:
     options = FinetuneOptions(
-        head=SMALL["gpt"], steps=1, batch_size=2, chunk_size=5, learning_rate=0.0, device="cpu", **history(2)
+        head=SMALL["gpt"], steps=1, batch_size=2, chunk_size=5, learning_rate=1e-30, device="cpu", **history(2)
     )
     found = []
     for drawn in (1, 2):

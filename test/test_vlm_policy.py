@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.engine import PolicyEngine
@@ -18,7 +16,6 @@ from robovlm_ros.training.switches import Switches, apply_switches, trainable
 from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, save_policy
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads.losses import chunk_loss
-from robovlm_ros.vlm.normalisation import METHODS, fit
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 from robovlm_ros.vlm.sequence import insert_behind
@@ -146,19 +143,6 @@ def test_the_loss_is_the_masked_mean_of_both_kinds() -> None:
     for kind in ("mse", "l1", "huber"):
         loss = chunk_loss(*map(torch.from_numpy, (predicted, actions, valid)), binary, kind=kind, binary_weight=0.5)
         assert float(loss) == pytest.approx(np.mean(by_hand[kind]) + 0.5 * np.mean(by_hand["bce"]))
-
-
-@given(st.sampled_from(METHODS), st.integers(0, 1000), st.floats(1e-3, 1e3), st.floats(-100, 100), st.integers(1, 14))
-@settings(max_examples=40, deadline=None)
-def test_normalisation_has_an_exact_inverse(method: str, seed: int, scale: float, shift: float, dims: int) -> None:
-    values = np.random.default_rng(seed).normal(shift, scale, (50, dims))
-    values[:, 0] = np.round(np.random.default_rng(seed).random(50))
-    binary = np.arange(dims) == 0
-    normaliser = fit(method, values, binary)
-    np.testing.assert_allclose(normaliser.restore(normaliser.normalise(values)), values, rtol=1e-12, atol=1e-9)
-    np.testing.assert_array_equal(normaliser.normalise(values)[:, 0], values[:, 0])
-    again = type(normaliser).from_dict(json.loads(json.dumps(normaliser.to_dict())))
-    np.testing.assert_array_equal(again.normalise(values), normaliser.normalise(values))
 
 
 def parts_of(policy: ActionTokenPolicy) -> dict[str, list[torch.nn.Parameter]]:

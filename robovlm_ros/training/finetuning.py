@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from robovlm_ros.action import to_relative
+from robovlm_ros.contract import NORMALISATIONS
 from robovlm_ros.errors import UserError
+from robovlm_ros.training.optimisation import PolicyOptimisation, build_optimizer
 from robovlm_ros.training.reporting import Report, quiet_trainer
 from robovlm_ros.training.switches import Switches, apply_switches, merge_adapters, trainable
 from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
@@ -25,13 +27,13 @@ from robovlm_ros.vlm.agreement import check_family
 from robovlm_ros.vlm.checkpoint import load_vlm, resolve_device
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head, head_options
-from robovlm_ros.vlm.normalisation import fit
+from robovlm_ros.vlm.normalisation import fit, methods_of, relative_limits
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(Switches):
+class FinetuneOptions(Switches, PolicyOptimisation):
     """How a policy is made from episodes."""
 
     cameras: tuple[str, ...] = ()
@@ -51,40 +53,31 @@ class FinetuneOptions(Switches):
     head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
     """Policy head: mlp, lstm, gpt, flow, diffusion or discrete; in YAML a mapping of type and that head's options."""
     state_normalisation: str = "quantile"
-    """quantile, min_max, mean_std, mu_law or identity."""
+    """quantile, min_max, mean_std, mu_law or identity, for dimensions of which the contract says nothing."""
     action_normalisation: str = "quantile"
-    """quantile, min_max, mean_std, mu_law or identity."""
-    steps: int = 2000
-    """Optimiser steps."""
+    """quantile, min_max, mean_std, mu_law, limits or identity, for dimensions of which the contract says nothing."""
     batch_size: int = 64
     """Observations per step."""
-    learning_rate: float = 1e-3
-    """Largest learning rate of AdamW for the backbone; cosine decay."""
-    new_rate: float = 2.0
-    """Learning rate of action tokens, state token and head, as a multiple of learning_rate."""
-    warmup_steps: int = 100
-    """Steps of linear warm-up."""
-    weight_decay: float = 0.01
-    """Weight decay of AdamW; none on vectors."""
-    clip: float = 1.0
-    """Largest gradient norm."""
     validation_share: float = 0.05
     """Share of the episodes that is kept aside to measure the error."""
     cache_features: bool = True
     """Compute image features once, where the vision tower is not trained."""
     seed: int = 0
     """Seed of the new weights, the split and the order."""
-    threads: int = 1
-    """Torch threads; small models are fastest on one."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "chunk_size", "latent_num", "window", "threads"):
+        PolicyOptimisation.__post_init__(self)
+        for name in ("chunk_size", "latent_num", "window"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.validation_share < 1:
             raise UserError(f"validation_share must be at least 0 and less than 1, not {self.validation_share}")
+        for name in ("state_normalisation", "action_normalisation"):
+            valid = [word for word in NORMALISATIONS if word != "limits" or name != "state_normalisation"]
+            if getattr(self, name) not in valid:
+                raise UserError(f"{name} '{getattr(self, name)}' is not one of: {', '.join(valid)}")
         head_options(self.head)
 
 
@@ -178,8 +171,10 @@ def set_statistics(
         state = np.broadcast_to(recording.states[:, None], (*recording.actions.shape[:2], recording.states.shape[1]))
         relative.append(to_relative(contract, recording.actions, state)[recording.valid])  # (valid steps, A)
     if len(processor.state_index):
-        config.state_statistics = fit(options.state_normalisation, states).to_dict()
-    actions = fit(options.action_normalisation, np.concatenate(relative), contract.binary)
+        said = [contract.state_normalisations[index] for index in processor.state_index]
+        config.state_statistics = fit(methods_of(said, options.state_normalisation), states).to_dict()
+    methods = methods_of([dim.normalise for dim in contract.action_dims], options.action_normalisation)
+    actions = fit(methods, np.concatenate(relative), contract.binary, relative_limits(contract))
     config.action_statistics = actions.to_dict()
     return ActionTokenProcessor(config, processor.backbone)
 
@@ -221,13 +216,7 @@ def train(
         model=policy,
         dataset=dataset,
         collator=processor.collate,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        warmup_steps=options.warmup_steps,
-        weight_decay=options.weight_decay,
-        clip=options.clip,
-        seed=options.seed,
+        options=options,
         report=report,
         measure=measure,
         optimizer=build_optimizer(policy, options),
@@ -259,24 +248,6 @@ def _initialise(policy: ActionTokenPolicy, seed: int) -> None:
         if policy.state_token is not None:
             policy.state_token.reset_parameters()
         torch.nn.init.zeros_(policy.action_token)
-
-
-def build_optimizer(policy: ActionTokenPolicy, options: FinetuneOptions) -> torch.optim.AdamW:
-    """AdamW with a rate of its own for what is new, and no weight decay on vectors."""
-    new = {id(parameter) for parameter in policy.new_parameters}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in policy.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter.ndim > 1 and name != "action_token"
-            groups.setdefault((id(parameter) in new, decays), []).append(parameter)
-    rates = {True: options.learning_rate * options.new_rate, False: options.learning_rate}
-    return torch.optim.AdamW(
-        [
-            {"params": members, "lr": rates[is_new], "weight_decay": options.weight_decay if decays else 0.0}
-            for (is_new, decays), members in groups.items()
-        ],
-        lr=options.learning_rate,
-    )
 
 
 @torch.inference_mode()

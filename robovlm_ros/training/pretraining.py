@@ -39,13 +39,14 @@ from robovlm_ros.grounding import (
     expected_coordinate,
     nearest_bin,
 )
+from robovlm_ros.training.optimisation import Optimisation
 from robovlm_ros.training.reporting import Report, quiet_trainer
 
 Asker = Callable[[Scenes, int, np.random.Generator], Sequence[Question]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainOptions:
+class PretrainOptions(Optimisation):
     """How the tiny VLM is trained on rendered questions."""
 
     scenes: int = 24000
@@ -58,14 +59,8 @@ class PretrainOptions:
     """Optimiser steps."""
     batch_size: int = 32
     """Images per step."""
-    learning_rate: float = 1e-3
-    """Largest learning rate of AdamW; cosine decay."""
     warmup_steps: int = 50
     """Steps of linear warm-up."""
-    weight_decay: float = 0.01
-    """Weight decay of AdamW."""
-    clip: float = 1.0
-    """Largest gradient norm."""
     what_weight: float = 0.5
     """Weight of the loss on what image tokens hold, beside the answer loss."""
     where_weight: float = 0.3
@@ -74,8 +69,12 @@ class PretrainOptions:
     """Weight of the loss on which image token a question asks for."""
     seed: int = 0
     """Seed of weights, scenes, questions and order."""
-    threads: int = 1
-    """Torch threads; small models are fastest on one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("scenes", "held_out", "questions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 class PackedQuestions(Dataset[dict[str, Any]]):
@@ -345,13 +344,7 @@ def pretrain(
         model=model,
         dataset=dataset,
         collator=collator,
-        steps=options.steps,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        warmup_steps=options.warmup_steps,
-        weight_decay=options.weight_decay,
-        clip=options.clip,
-        seed=options.seed,
+        options=options,
         report=report,
         measure=measure,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.training.optimisation import SCHEDULES, Optimisation
 
 
 class Report:
@@ -43,13 +44,7 @@ def quiet_trainer(
     model: Any,
     dataset: Any,
     collator: Any,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    warmup_steps: int,
-    weight_decay: float,
-    clip: float,
-    seed: int,
+    options: Optimisation,
     report: Report,
     measure: Callable[[], dict[str, float]] | None = None,
     optimizer: Any = None,
@@ -74,16 +69,16 @@ def quiet_trainer(
     # the Trainer insists on an output folder even when it saves nothing
     arguments = TrainingArguments(
         output_dir=tempfile.gettempdir(),
-        max_steps=steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=warmup_steps,
-        weight_decay=weight_decay,
-        max_grad_norm=clip,
-        seed=seed,
-        data_seed=seed,
-        logging_steps=max(1, min(report.every, steps)),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type=SCHEDULES[options.schedule],
+        warmup_steps=options.warmup_steps,
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.clip,
+        seed=options.seed,
+        data_seed=options.seed,
+        logging_steps=max(1, min(report.every, options.steps)),
         logging_nan_inf_filter=False,
         save_strategy="no",
         report_to=[],

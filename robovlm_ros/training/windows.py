@@ -93,7 +93,8 @@ def open_episodes(directory: Path) -> list[Episode]:
 def _interface(contract: Contract) -> tuple[Any, ...]:
     """What must agree between recordings that one policy learns from."""
     cameras = [(camera.name, camera.width, camera.height) for camera in contract.cameras]
-    return cameras, contract.state_names, contract.action_dims, contract.step_ns
+    state = contract.state_names, contract.state_normalisations
+    return cameras, state, contract.action_dims, contract.step_ns
 
 
 def read_recordings(
