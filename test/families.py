@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics.image_processing_pil_idefics import IdeficsImageProcessorPil
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -242,6 +243,50 @@ def kosmos2() -> tuple[Any, Any]:
     return hf.Kosmos2ForConditionalGeneration(config), processor
 
 
+def idefics() -> tuple[Any, Any]:
+    words = tokenizer(words=("<fake_token_around_image>", "<image>"))
+    config = hf.IdeficsConfig(
+        vision_config={
+            "embed_dim": WIDTH, "image_size": SIDE, "patch_size": 14, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "initializer_range": 0.2,
+        },
+        perceiver_config={
+            "use_resampler": True, "resampler_n_latents": 3, "resampler_depth": 1, "resampler_n_heads": 2,
+            "resampler_head_dim": 16,
+        },
+        use_resampler=True,
+        alpha_initializer="ones",  # zero in the class: images then change nothing before it is trained
+        vocab_size=len(words) - 2,
+        additional_vocab_size=2,
+        **{key: TEXT[key] for key in (
+            "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings",
+            "initializer_range", "pad_token_id", "bos_token_id", "eos_token_id",
+        )},
+    )  # fmt: skip
+    return hf.IdeficsForVisionText2Text(config), hf.IdeficsProcessor(IdeficsImageProcessorPil(image_size=SIDE), words)
+
+
+def florence2() -> tuple[Any, Any]:
+    words = tokenizer({"image_token": "<image>"})
+    processor = CLIPImageProcessorPil(size={"height": SIDE, "width": SIDE}, do_center_crop=False)
+    processor.image_seq_length = 5
+    config = hf.Florence2Config(
+        vision_config={
+            "depths": [1, 1], "patch_size": [7, 3], "patch_stride": [7, 2], "patch_padding": [3, 1],
+            "patch_prenorm": [False, True], "embed_dim": [16, WIDTH], "num_heads": [2, 2], "num_groups": [2, 2],
+            "window_size": 2, "projection_dim": WIDTH, "max_position_embeddings": 8, "max_temporal_embeddings": 4,
+        },
+        text_config={
+            "model_type": "bart", "vocab_size": len(words), "d_model": WIDTH, "encoder_layers": 1, "decoder_layers": 2,
+            "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+            "max_position_embeddings": 64, "dropout": 0.0, "init_std": 0.2, "pad_token_id": 0, "bos_token_id": 2,
+            "eos_token_id": 3, "decoder_start_token_id": 3,
+        },
+        image_token_id=words.image_token_id,
+    )  # fmt: skip
+    return hf.Florence2ForConditionalGeneration(config), hf.Florence2Processor(processor, words)
+
+
 @dataclass(frozen=True)
 class Family:
     """How to make a tiny model of a family, and what it has."""
@@ -265,6 +310,8 @@ FAMILIES = {
     "smolvlm": Family(smolvlm, tied=False),
     "internvl": Family(internvl, tied=True),
     "kosmos-2": Family(kosmos2, tied=True),
+    "idefics": Family(idefics, tied=False),
+    "florence2": Family(florence2, tied=True),
 }
 
 

@@ -23,6 +23,7 @@ from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, save_policy, save_
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
+from robovlm_ros.vlm.sequence import gather
 
 from .families import FAMILIES, save_family
 from .makers import arm_contract, observation
@@ -69,8 +70,20 @@ def own_hidden_states(policy: ActionTokenPolicy, inputs: dict[str, torch.Tensor]
         if model is policy.vlm:  # Kosmos-2: the class without a head holds the same parts under the same names
             model = Kosmos2Model(policy.vlm.config).eval()
             model.load_state_dict(policy.vlm.state_dict(), strict=False)
-        hidden: torch.Tensor = model(**inputs).last_hidden_state
+        output = model(**inputs)
+        hidden: torch.Tensor = output.get("encoder_last_hidden_state", output.last_hidden_state)
         return hidden
+
+
+def own_inputs(processor: ActionTokenProcessor, images: list[Any], text: str) -> dict[str, torch.Tensor]:
+    """What the class's own processor makes of images and the text behind them."""
+    name = type(processor.backbone).__name__
+    if name == "IdeficsProcessor":  # takes images and texts in their order
+        return dict(processor.backbone(text=[[*images, text]], return_tensors="pt"))
+    text = f"{processor.family.placeholder(processor.backbone) * len(images)}{text}"
+    options: dict[str, Any] = {"crop_to_patches": False} if name == "InternVLProcessor" else {}
+    made = processor.backbone(text=[text], images=[images], return_tensors="pt", **options)
+    return {key: value for key, value in made.items() if key not in ("labels", "num_crops")}
 
 
 @pytest.mark.parametrize("cameras", [("front",), ("side", "front")])
@@ -78,28 +91,24 @@ def own_hidden_states(policy: ActionTokenPolicy, inputs: dict[str, torch.Tensor]
 def test_hidden_states_are_those_of_the_classs_own_forward(
     folders: dict[str, Path], name: str, cameras: tuple[str, ...]
 ) -> None:
-    cameras = cameras[:1] if name == "kosmos-2" else cameras  # the class itself takes one image
+    cameras = cameras[:1] if name in ("kosmos-2", "florence2") else cameras  # these classes take one image
     policy, processor = policy_of(folders[name], cameras)
     seen = observation(CONTRACT)
-    family = processor.family
-    text = f"{family.placeholder(processor.backbone) * len(cameras)}what should the robot do to {seen.instruction} ?"
-    options: dict[str, Any] = {"crop_to_patches": False} if name == "internvl" else {}
-    theirs = processor.backbone(
-        text=[text], images=[[seen.images[camera] for camera in cameras]], return_tensors="pt", **options
-    )
-    theirs.pop("labels", None)
-    theirs.pop("num_crops", None)
-    ours = processor.collate([processor(seen)])
-    is_image = ours["input_ids"] == policy.backbone.image_token_id
+    images = [seen.images[camera] for camera in cameras]
+    theirs = own_inputs(processor, images, f"what should the robot do to {seen.instruction} ?")
+    family, ours = processor.family, processor.collate([processor(seen)])
+    is_image = torch.zeros_like(ours["input_ids"], dtype=torch.bool)
+    if family.images_in_sequence:
+        is_image = ours["input_ids"] == policy.backbone.image_token_id
     if name == "kosmos-2":
         assert torch.equal(is_image, theirs["image_embeds_position_mask"].bool())
     assert torch.equal(ours["input_ids"][~is_image], theirs["input_ids"][~is_image])
     torch.testing.assert_close(ours["pixel_values"].flatten(), theirs["pixel_values"].flatten(), atol=0, rtol=0)
     backbone = policy.backbone
     with torch.inference_mode():
-        images = policy.image_embeddings(**{key: ours[key] for key in family.image_keys if key in ours})
+        features = policy.image_embeddings(**{key: ours[key] for key in family.image_keys if key in ours})
         layout = {key: ours[key] for key in family.text_keys if key not in ("input_ids", "attention_mask")}
-        tokens = backbone.embed(ours["input_ids"], ours["attention_mask"], images, **layout)
+        tokens = backbone.embed(ours["input_ids"], ours["attention_mask"], features, **layout)
         hidden = backbone.decode(tokens)
         # what the policy adds behind the prompt changes nothing in the prompt
         longer = backbone.decode(tokens.insert(torch.randn(1, 3, hidden.shape[-1]))[0])
@@ -107,6 +116,47 @@ def test_hidden_states_are_those_of_the_classs_own_forward(
     assert float(own.std()) > 0.1
     torch.testing.assert_close(hidden, own, atol=2e-5, rtol=0)
     torch.testing.assert_close(longer[:, : own.shape[1]], own, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["idefics", "florence2", "llava"])
+def test_what_is_inserted_is_seen_as_the_class_sees_the_words_of_an_answer(folders: dict[str, Path], name: str) -> None:
+    policy, processor = policy_of(folders[name], ("front",))
+    seen, backbone, model = observation(CONTRACT), policy.backbone, policy.vlm.base_model
+    answer = processor.backbone.tokenizer(
+        "reach the red block", add_special_tokens=False, return_tensors="pt"
+    ).input_ids
+    theirs = own_inputs(processor, [seen.images["front"]], "what should the robot do ?")
+    if name == "florence2":
+        start = torch.tensor([[policy.vlm.config.text_config.decoder_start_token_id]])
+        own_of = {**theirs, "decoder_input_ids": torch.cat([start, answer], dim=1)}
+    else:
+        joined = torch.cat([theirs["input_ids"], answer], dim=1)
+        own_of = {**theirs, "input_ids": joined, "attention_mask": torch.ones_like(joined)}
+    if name == "idefics":
+        mask = theirs["image_attention_mask"]
+        own_of["image_attention_mask"] = torch.cat([mask, mask[:, -1:].expand(-1, answer.shape[1], -1)], dim=1)
+    config = ActionTokenConfig(
+        **{**processor.config.to_dict(), "prompt": "{images}what should the robot do ?{instruction}"}
+    )
+    prompt = ActionTokenProcessor(config, processor.backbone)(dataclasses.replace(seen, instruction=""))
+    ours = {key: value[None] for key, value in prompt.items()}
+    with torch.inference_mode():
+        own = model(**own_of).last_hidden_state[:, -answer.shape[1] :]
+        features = policy.image_embeddings(ours["pixel_values"])
+        layout = {key: ours[key] for key in processor.family.text_keys[2:]}
+        tokens, places = backbone.embed(ours["input_ids"], ours["attention_mask"], features, **layout).insert(
+            backbone.text_embedding(answer)
+        )
+        torch.testing.assert_close(gather(backbone.decode(tokens), places), own, atol=2e-5, rtol=0)
+
+
+def test_an_instruction_that_is_an_address_is_read_and_not_fetched(folders: dict[str, Path]) -> None:
+    _, processor = policy_of(folders["idefics"])
+    config = ActionTokenConfig(**{**processor.config.to_dict(), "prompt": "{images}{instruction}"})
+    ids = ActionTokenProcessor(config, processor.backbone).prompt("https://robot.invalid/red", [(48, 48, 3)])[
+        "input_ids"
+    ]
+    assert "red" in processor.backbone.tokenizer.convert_ids_to_tokens(ids)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -151,12 +201,6 @@ def test_latents_see_every_camera_and_word_of_any_family(folders: dict[str, Path
     assert calls == []
 
 
-def final_norm(decoder: torch.nn.Module) -> torch.nn.Module:
-    """What the text tower ends with."""
-    norm: torch.nn.Module = decoder.norm if hasattr(decoder, "norm") else decoder.layer_norm  # type: ignore[assignment]
-    return norm
-
-
 SWITCHES = [
     *itertools.product([False], [-1, 0, 1], [False, True], [False, True]),
     (True, -1, False, False),
@@ -181,10 +225,11 @@ def test_gradients_flow_where_the_switches_say_in_every_family(folders: dict[str
         "embedding": list(backbone.text_embedding.parameters()),
         "layer 0": list(layers[0].parameters()),
         "layer 1": list(layers[1].parameters()),
-        "final norm": list(final_norm(backbone.decoder).parameters()),
         "new": policy.new_parameters,
         "lm head": [] if backbone.head is None or backbone.head_is_tied else list(backbone.head.parameters()),
     }
+    known = {id(p) for part in parts.values() for p in part}
+    parts["rest"] = [p for p in backbone.decoder.parameters() if id(p) not in known]  # final norm, encoder
     assert {id(p) for part in parts.values() for p in part} == {id(p) for p in policy.parameters()}
     for frozen, count, vision, embedding in SWITCHES:
         switches = Switches(
@@ -203,7 +248,7 @@ def test_gradients_flow_where_the_switches_say_in_every_family(folders: dict[str
             "embedding": embedding,
             "layer 0": not frozen and count == -1,
             "layer 1": not frozen and count != 0,
-            "final norm": not frozen and count == -1,
+            "rest": not frozen and count == -1,
             "new": True,
             "lm head": False,
         }

@@ -26,6 +26,10 @@ class Backbone:
     """Of the processor's tensors, those that belong to the prompt; the first two have a batch dimension of 1."""
     image_keys: tuple[str, ...] = ("pixel_values",)
     """Of the image processor's tensors, those that the model takes."""
+    images_in_sequence: bool = True
+    """Whether image features take places in the sequence, at the image placeholders."""
+    not_interleaved: str = ""
+    """Why one sequence cannot hold the observations of a whole window; empty: it can."""
 
     def __init__(self, model: Any) -> None:
         self.model = model

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from robovlm_ros.vlm.backbone import Backbone
+from robovlm_ros.vlm.backbones.florence2 import Florence2Backbone
 from robovlm_ros.vlm.backbones.gemma import Gemma3Backbone, PaliGemmaBackbone
+from robovlm_ros.vlm.backbones.idefics import IdeficsBackbone
 from robovlm_ros.vlm.backbones.idefics3 import Idefics3Backbone
 from robovlm_ros.vlm.backbones.internvl import InternVLBackbone
 from robovlm_ros.vlm.backbones.kosmos2 import Kosmos2Backbone
@@ -11,7 +13,9 @@ from robovlm_ros.vlm.backbones.llava_onevision import LlavaOnevisionBackbone
 from robovlm_ros.vlm.backbones.qwen import Qwen3VLBackbone, QwenBackbone
 
 FAMILIES: dict[str, type[Backbone]] = {
+    "florence2": Florence2Backbone,
     "gemma3": Gemma3Backbone,
+    "idefics": IdeficsBackbone,
     "idefics3": Idefics3Backbone,
     "internvl": InternVLBackbone,
     "kosmos-2": Kosmos2Backbone,
@@ -29,8 +33,6 @@ _CROSS = "its text tower looks at images by cross-attention, and they have no pl
 _ENCODER_DECODER = "it is an encoder-decoder, and its decoder sees the prompt by cross-attention alone"
 
 REFUSED: dict[str, str] = {
-    "florence2": _ENCODER_DECODER,
-    "idefics": _CROSS,
     "mllama": _CROSS,
     "pix2struct": _ENCODER_DECODER,
     "t5gemma2": _ENCODER_DECODER,
