@@ -51,6 +51,7 @@ setup(
             "pretrain = robovlm_ros.cli.pretrain:main",
             "demo = robovlm_ros.cli.demo:main",
             "inspect = robovlm_ros.cli.inspect:main",
+            "convert = robovlm_ros.cli.convert:main",
         ],
     },
 )

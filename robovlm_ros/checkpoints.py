@@ -2,14 +2,68 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from robovlm_ros.compatibility import differences
 from robovlm_ros.contract import VELOCITY_TYPES, Contract, share_directory
 from robovlm_ros.errors import UserError
+from robovlm_ros.weights import read_json, weights_sha256
 
+CONFIG = "config.json"
+"""File of a checkpoint folder that holds the policy's configuration."""
 CONTRACT = "contract.yaml"
 """File of a checkpoint folder that holds the contract it was trained with."""
+ADAPTERS = "adapters"
+"""Folder of a checkpoint folder that holds adapters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The vision-language model that a checkpoint of adapters rests on."""
+
+    name: str
+    """Its folder, absolute or from the checkpoint's folder; or a hub name."""
+    sha256: str
+    """Content of its weight files: `robovlm_ros.weights.weights_sha256`."""
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain values, the inverse of `from_dict`."""
+        return {"name": self.name, "sha256": self.sha256}
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str) -> Base:
+        """Build from plain values; UserError when they name no base."""
+        if not isinstance(values, Mapping) or not all(isinstance(values.get(key), str) for key in ("name", "sha256")):
+            raise UserError(f"{where} is damaged: 'base' does not name a model and its sha256")
+        return cls(name=values["name"], sha256=values["sha256"])
+
+    def check(self, folder: Path, checkpoint: Path) -> None:
+        """UserError unless the folder holds the very weights that the checkpoint was trained on; reads all of them."""
+        found = weights_sha256(folder)
+        if found != self.sha256:
+            raise UserError(
+                f"checkpoint {checkpoint} was trained on other weights than those of its base {folder} "
+                f"(sha256 {self.sha256[:12]}..., found {found[:12]}...)"
+            )
+
+
+def find_base(checkpoint: Path, given: str | os.PathLike[str] | None = None) -> tuple[Base, Path | None] | None:
+    """The base of a checkpoint of adapters and its folder, None when that is no local one; None for a whole checkpoint.
+
+    A relative path is one from the checkpoint's folder, or else from where the program runs. ``given`` wins over the
+    name in the checkpoint. Only `Base.check` looks at the weights.
+    """
+    values = read_json(checkpoint / CONFIG).get("base")
+    if values is None:
+        return None
+    base = Base.from_dict(values, f"checkpoint {checkpoint}")
+    name = Path(base.name if given is None else given).expanduser()
+    places = [name] if given is not None else [checkpoint / name, name]
+    return base, next((place for place in places if place.is_dir()), None)
 
 
 def find_checkpoint(name_or_folder: str) -> Path:

@@ -12,7 +12,8 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.engine import PolicyEngine
 from robovlm_ros.training.finetuning import FinetuneOptions, finetune
 from robovlm_ros.training.reporting import Report
-from robovlm_ros.training.switches import Switches, apply_switches, merge_adapters, trainable
+from robovlm_ros.training.switches import Switches, apply_switches, trainable
+from robovlm_ros.vlm.adapters import merge_adapters
 from robovlm_ros.vlm.checkpoint import load_vlm, save_policy, save_vlm
 
 from .families import FAMILIES, save_family

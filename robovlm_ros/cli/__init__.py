@@ -1,1 +1,1 @@
-"""Commands: collect, finetune, pretrain, evaluate, inspect."""
+"""Commands: collect, finetune, pretrain, evaluate, inspect, convert."""

@@ -42,14 +42,16 @@ def _finetune(parsed: argparse.Namespace, options: Any) -> int:
     output: Path = parsed.output
     if output.exists() and not output.is_dir():
         raise UserError(f"--output {output} is a file: name a folder")
+    if output.resolve() == Path(parsed.base).expanduser().resolve():
+        raise UserError(f"--output {output} is the base itself: name another folder")
     report = Report("finetune")
     print(f"finetune: {parsed.episodes} on {parsed.base}", flush=True)
     trained = finetune(options, parsed.episodes, parsed.base, report)
-    save_policy(output, trained.policy, trained.processor)
+    save_policy(output, trained.policy, trained.processor, trained.base)
     report.write(output / "train_log.json")
     figures = {**trained.figures, "options": dataclasses.asdict(options)}
     (output / "measured.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (output / "README.md").write_text(policy_card(trained.processor, figures), encoding="utf-8")
+    (output / "README.md").write_text(policy_card(trained.processor, figures, trained.base), encoding="utf-8")
     error = figures["validation_error"]
     said = "" if error is None else f", mean error of held-out actions {error:.4f}"
     print(f"finetune: {figures['observations']} observations{said}, saved {output}", flush=True)

@@ -17,14 +17,16 @@ import numpy as np
 import torch
 
 from robovlm_ros.action import to_relative
+from robovlm_ros.checkpoints import Base
 from robovlm_ros.contract import NORMALISATIONS
 from robovlm_ros.errors import UserError
 from robovlm_ros.training.optimisation import PolicyOptimisation, build_optimizer
 from robovlm_ros.training.reporting import Report, quiet_trainer
-from robovlm_ros.training.switches import Switches, apply_switches, merge_adapters, trainable
+from robovlm_ros.training.switches import Switches, apply_switches, trainable
 from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
+from robovlm_ros.vlm.adapters import merge_adapters
 from robovlm_ros.vlm.agreement import check_family
-from robovlm_ros.vlm.checkpoint import load_vlm, resolve_device
+from robovlm_ros.vlm.checkpoint import load_vlm, name_base, resolve_device
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head, head_options
 from robovlm_ros.vlm.normalisation import fit, methods_of, relative_limits
@@ -66,8 +68,11 @@ class FinetuneOptions(Switches, PolicyOptimisation):
     """Seed of the new weights, the split and the order."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    save: str = "merged"
+    """merged: a complete policy. adapters: only what was learned; the base stays where it is and must not change."""
 
     def __post_init__(self) -> None:
+        Switches.__post_init__(self)
         PolicyOptimisation.__post_init__(self)
         for name in ("chunk_size", "latent_num", "window"):
             if getattr(self, name) < 1:
@@ -79,6 +84,12 @@ class FinetuneOptions(Switches, PolicyOptimisation):
             if getattr(self, name) not in valid:
                 raise UserError(f"{name} '{getattr(self, name)}' is not one of: {', '.join(valid)}")
         head_options(self.head)
+        if self.save not in ("merged", "adapters"):
+            raise UserError(f"save '{self.save}' is not one of: merged, adapters")
+        if self.save == "adapters" and not (self.lora_rank or self.freeze_backbone):
+            raise UserError(
+                "save 'adapters' needs lora_rank > 0 or freeze_backbone: otherwise the whole backbone learns"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +100,8 @@ class Trained:
     processor: ActionTokenProcessor
     figures: dict[str, Any]
     """What was measured, for the model card."""
+    base: Base | None = None
+    """The vision-language model below, where its weights are not to be saved with the policy."""
 
 
 def finetune(options: FinetuneOptions, directory: Path, base: str, report: Report) -> Trained:
@@ -96,6 +109,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
     vlm, backbone_processor = load_vlm(base)
+    below = name_base(base) if options.save == "adapters" else None
     vlm.to(device)
     episodes = open_episodes(directory)
     config = configure(options, vlm.config, episodes[0].contract)
@@ -113,9 +127,10 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     recordings = read_recordings(episodes, processor, options.chunk_size, encode, progress)
     reading = time.monotonic() - start
     trained = train(options, policy, processor, recordings, report)
-    merge_adapters(policy)
+    if below is None:
+        merge_adapters(policy)
     trained.figures.update(read_seconds=round(reading, 1), base=Path(base).name)
-    return trained
+    return dataclasses.replace(trained, base=below)
 
 
 def configure(options: FinetuneOptions, vlm_config: Any, contract: Any) -> ActionTokenConfig:

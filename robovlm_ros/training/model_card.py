@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from robovlm_ros.checkpoints import Base
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
 
-def policy_card(processor: ActionTokenProcessor, figures: dict[str, Any]) -> str:
-    """Markdown with the hub's front matter."""
+def policy_card(processor: ActionTokenProcessor, figures: dict[str, Any], base: Base | None = None) -> str:
+    """Markdown with the hub's front matter; ``base`` is what a folder of adapters rests on."""
     config, contract, options = processor.config, processor.contract, figures["options"]
     rows = "\n".join(f"| {row['part']} | {row['parameters']:,} | {row['trained']:,} |" for row in figures["trainable"])
     units = ", ".join(
@@ -18,6 +19,12 @@ def policy_card(processor: ActionTokenProcessor, figures: dict[str, Any]) -> str
     )
     error = figures["validation_error"]
     measured = "not measured: no episode was kept aside" if error is None else f"{error:.4f} in the actions' own units"
+    holds = "The folder is complete: weights, configuration, contract, processor and normalisation statistics."
+    if base is not None:
+        holds = (
+            f"The folder holds what was learned, and rests on the weights of `{figures['base']}` (SHA-256\n"
+            f"`{base.sha256}`). `convert merge` makes a complete folder."
+        )
     return f"""---
 library_name: transformers
 license: apache-2.0
@@ -42,5 +49,5 @@ What learned, with `freeze_backbone` {options["freeze_backbone"]}, `train_decode
 |---|---|---|
 {rows}
 
-The folder is complete: weights, configuration, contract, processor and normalisation statistics.
+{holds}
 """

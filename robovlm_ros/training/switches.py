@@ -5,7 +5,7 @@
 | `freeze_backbone` | the whole vision-language model off, else on |
 | `train_decoder_layers` = N | only if not frozen and N >= 0: all off, then the last N layers of the text tower on |
 | `train_vision` | vision tower and its connector on or off |
-| `lora_rank` > 0 | each linear layer that would train gets adapters, which train; all other weights so far do not |
+| `lora_rank` > 0 | linear layers that would train (all or `lora_targets`) get adapters, which train, the rest not |
 | `train_text_embedding` | word embedding on or off |
 | `freeze_action_token` | action tokens off, so that they stay zero: an ablation, to see what they are worth |
 | always | state token and policy head on; the language model's head off, for it is never computed |
@@ -14,12 +14,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import nn
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.vlm.adapters import adaptable, adapted, add_adapters
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 
 
@@ -41,8 +38,19 @@ class Switches:
     """Scale of the adapters: what they add is multiplied by lora_alpha / lora_rank."""
     lora_dropout: float = 0.05
     """Share of an adapter's inputs that is dropped in training."""
+    lora_targets: tuple[str, ...] = ()
+    """Which of these layers get adapters, by parts of their names: an end such as q_proj, or what they lie in, such as
+    self_attn or mlp; empty: all of them."""
     freeze_action_token: bool = False
     """Keep the action tokens at zero: an ablation."""
+
+    def __post_init__(self) -> None:
+        if self.lora_rank < 0 or not 0 <= self.lora_dropout < 1:
+            raise UserError(
+                f"lora_rank must be at least 0 and lora_dropout in [0, 1), not {self.lora_rank} and {self.lora_dropout}"
+            )
+        if self.lora_targets and not self.lora_rank:
+            raise UserError(f"lora_targets {', '.join(self.lora_targets)} need a lora_rank above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,7 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
 
     Adapters are added here, and stay until `merge_adapters`; ``seed`` is that of their first weights.
     """
-    if any(hasattr(part, "lora_A") for part in policy.vlm.modules()):
+    if adapted(policy):
         raise ValueError("this policy has adapters: merge_adapters first")
     backbone = policy.backbone
     layers = backbone.decoder_layers
@@ -88,46 +96,13 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
         backbone.head.requires_grad_(False)
     backbone.text_embedding.requires_grad_(False)
     if switches.lora_rank != 0:
-        _add_adapters(policy, switches, seed)
+        adapting = adaptable(policy, switches.lora_targets)
+        alpha, dropout = switches.lora_alpha, switches.lora_dropout
+        add_adapters(policy, adapting, rank=switches.lora_rank, alpha=alpha, dropout=dropout, seed=seed)
     backbone.text_embedding.requires_grad_(switches.train_text_embedding)
     for parameter in policy.new_parameters:
         parameter.requires_grad_(True)
     policy.action_token.requires_grad_(not switches.freeze_action_token)
-
-
-def _add_adapters(policy: ActionTokenPolicy, switches: Switches, seed: int) -> None:
-    """Low-rank adapters (Hu et al. 2021, "LoRA") beside every linear layer whose weight would train."""
-    rank, dropout = switches.lora_rank, switches.lora_dropout
-    if rank < 1 or not 0 <= dropout < 1:
-        raise UserError(f"lora_rank must be at least 0 and lora_dropout in [0, 1), not {rank} and {dropout}")
-    names = [  # the type itself: parts of multi-head attention are subclasses, whose weights are used without a call
-        name for name, part in policy.vlm.named_modules() if type(part) is nn.Linear and part.weight.requires_grad
-    ]
-    if not names:
-        raise UserError("lora_rank: under these switches no linear layer of the backbone trains: nothing to adapt")
-    try:
-        from peft import LoraConfig, LoraModel
-    except ImportError as error:
-        raise UserError("lora_rank needs the package peft: install it with pip, or set lora_rank to 0") from error
-    config = LoraConfig(r=rank, lora_alpha=switches.lora_alpha, lora_dropout=dropout, target_modules=names)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        LoraModel(policy.vlm, config, "default")  # changes the model in place, and turns all but adapters off
-    for parameter in policy.vlm.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # they learn in whole where the backbone computes in halves
-
-
-def merge_adapters(policy: ActionTokenPolicy) -> None:
-    """Add what the adapters learned to the weights that they stand beside, and take them away."""
-    adapted = [name for name, part in policy.vlm.named_modules() if hasattr(part, "lora_A")]
-    for name in adapted:
-        parent, _, child = name.rpartition(".")
-        layer: Any = policy.vlm.get_submodule(name)
-        layer.merge(safe_merge=True)
-        setattr(policy.vlm.get_submodule(parent), child, layer.get_base_layer())
-    if adapted:
-        del policy.vlm.peft_config
 
 
 def trainable(policy: ActionTokenPolicy) -> list[Trainable]:

@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 
+from robovlm_ros.checkpoints import ADAPTERS, CONTRACT, Base, find_base
 from robovlm_ros.errors import UserError
+from robovlm_ros.vlm.adapters import NEW_PARTS, adapted, load_adapters, save_adapters
 from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.folders import from_hub, is_local, policy_folder, vlm_folder
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
+from robovlm_ros.weights import INDEX, weights_sha256
 
-CONTRACT = "contract.yaml"
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError)
 
 
-def save_policy(folder: str | os.PathLike[str], policy: ActionTokenPolicy, processor: ActionTokenProcessor) -> None:
-    """Write everything that is needed to act: weights, configuration, processor, contract, statistics."""
-    path = save_vlm(folder, policy, processor.backbone)
+def save_policy(
+    folder: str | os.PathLike[str],
+    policy: ActionTokenPolicy,
+    processor: ActionTokenProcessor,
+    base: Base | None = None,
+) -> None:
+    """Write everything that is needed to act: weights, configuration, processor, contract, statistics.
+
+    With ``base``, what was learned is written alone, beside the base's name: see `robovlm_ros.vlm.adapters`. A
+    relative name is one from where the program runs, and is written as one from the folder.
+    """
+    path = Path(folder)
+    for stale in (
+        *path.glob("model*.safetensors"),
+        path / INDEX,
+        path / NEW_PARTS,
+        *path.glob(f"{ADAPTERS}/adapter_*"),
+    ):
+        stale.unlink(missing_ok=True)  # a folder holds one policy, of one kind
+    if base is None:
+        if adapted(policy):
+            raise ValueError("this policy has adapters: merge_adapters first")
+        policy.config.base = None
+        save_vlm(path, policy, processor.backbone)
+    else:
+        save_adapters(path, policy, base)
+        with quiet():
+            processor.backbone.save_pretrained(path)
+        _readable(path)
     text = yaml.safe_dump(processor.contract.to_dict(), sort_keys=False, allow_unicode=True)
     (path / CONTRACT).write_text(text, encoding="utf-8")
 
@@ -39,54 +67,106 @@ def save_vlm(folder: str | os.PathLike[str], model: Any, processor: Any) -> Path
     with quiet():
         model.save_pretrained(path)
         processor.save_pretrained(path)
-    for file in path.glob("*.safetensors"):
-        file.chmod(0o644)  # they are written for the owner alone, which would keep an installed policy from others
+    _readable(path)
     return path
 
 
+def _readable(path: Path) -> None:
+    for file in path.rglob("*.safetensors"):
+        file.chmod(0o644)  # they are written for the owner alone, which would keep an installed policy from others
+
+
 def load_policy(
-    folder: str | os.PathLike[str], device: str = "cpu", dtype: str = "auto"
+    folder: str | os.PathLike[str],
+    device: str = "cpu",
+    dtype: str = "auto",
+    base: str | os.PathLike[str] | None = None,
 ) -> tuple[ActionTokenPolicy, ActionTokenProcessor]:
-    """The policy, ready to act, and its processor; UserError for a missing, damaged or foreign folder."""
-    path = _checked(folder, ActionTokenConfig.model_type)
-    if not (path / CONTRACT).is_file():
-        raise UserError(f"checkpoint {path} is incomplete: {CONTRACT} is missing")
+    """The policy, ready to act, and its processor; UserError for a missing, damaged or foreign folder.
+
+    ``folder`` may be a hub name. A folder of adapters is put on its base and merged; ``base`` names another place of
+    that base, whose weights must be the same: each loading reads them twice, once for their SHA-256.
+    """
+    path = policy_folder(folder)
     try:
         with quiet():
-            # sizes that do not match are reported in `loading`, and refused below with all that does not fit
-            policy, loading = ActionTokenPolicy.from_pretrained(
-                path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype,
-                output_loading_info=True, ignore_mismatched_sizes=True,
-            )  # fmt: skip
+            found = find_base(path, base)
+            policy = _whole_policy(path, dtype) if found is None else _adapted_policy(path, *found, dtype)
             processor = load_processor(path, policy.vlm.config.model_type, local=True)
     except UserError:
         raise
     except _BROKEN as error:
         raise UserError(f"checkpoint {path} cannot be loaded: {_one_line(error)}") from error
-    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    wrong = sorted(key if isinstance(key, str) else key[0] for kind in kinds for key in loading.get(kind, ()))
-    if wrong:
-        raise UserError(f"checkpoint {path} does not fit its configuration: {wrong[0]} ({len(wrong)} such weights)")
     return policy.to(device).eval(), ActionTokenProcessor(policy.config, processor)
 
 
+def _whole_policy(path: Path, dtype: str) -> ActionTokenPolicy:
+    # sizes that do not match are reported in `loading`, and refused below with all that does not fit
+    policy, loading = ActionTokenPolicy.from_pretrained(
+        path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype,
+        output_loading_info=True, ignore_mismatched_sizes=True,
+    )  # fmt: skip
+    _check_loaded(path, loading, ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    found: ActionTokenPolicy = policy
+    return found
+
+
+def _adapted_policy(path: Path, base: Base, folder: Path | None, dtype: str) -> ActionTokenPolicy:
+    config = ActionTokenConfig.from_pretrained(path)
+    if folder is None:
+        if is_local(base.name):
+            raise UserError(
+                f"checkpoint {path} holds adapters for the vision-language model {base.name}, which is not there: "
+                "put it there, or name its place as the base (convert merge --base)"
+            )
+        folder = from_hub(base.name)
+    base.check(folder, path)
+    vlm = _load_model(vlm_folder(folder), local=True, dtype=config.dtype or "auto" if dtype == "auto" else dtype)
+    policy = ActionTokenPolicy.from_vlm(vlm, config)
+    load_adapters(path, policy)
+    return policy
+
+
+def _check_loaded(path: Any, loading: Mapping[str, Any], kinds: Sequence[str]) -> None:
+    """UserError when weights were missing, had another shape, ...: transformers itself would make them up."""
+    wrong = sorted(key if isinstance(key, str) else key[0] for kind in kinds for key in loading.get(kind, ()))
+    if wrong:
+        raise UserError(f"checkpoint {path} does not fit its configuration: {wrong[0]} ({len(wrong)} such weights)")
+
+
 def load_vlm(name_or_path: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any]:
-    """A vision-language model and its processor, from a local folder or by a hub name."""
-    local = Path(name_or_path).exists() or os.path.isabs(name_or_path) or str(name_or_path).startswith(".")
-    if local:
-        path = _checked(name_or_path, None)
-        if json.loads((path / "config.json").read_text(encoding="utf-8"))["model_type"] == ActionTokenConfig.model_type:
-            raise UserError(f"{path} is a policy, not a vision-language model: name what `pretrain` or a hub gave")
+    """A vision-language model and its processor, from a local folder or by a hub name.
+
+    UserError for a weight that is missing or of another shape. Weights that the class does not use are left aside,
+    for published folders have them (a vision tower's pooling, say), and they change nothing.
+    """
+    local = is_local(name_or_path)
+    name_or_path = vlm_folder(name_or_path) if local else name_or_path
     try:
         with quiet():
-            model = AutoModelForImageTextToText.from_pretrained(
-                name_or_path, local_files_only=local, trust_remote_code=False, dtype=dtype, use_safetensors=True
-            )
+            model = _load_model(name_or_path, local=local, dtype=dtype)
             processor = load_processor(name_or_path, model.config.model_type, local=local)
+    except UserError:
+        raise
     except _BROKEN as error:
         where = "" if local else " (there is no such folder, and the hub did not give it)"
         raise UserError(f"vision-language model {name_or_path} cannot be loaded{where}: {_one_line(error)}") from error
     return model, processor
+
+
+def _load_model(name_or_path: str | os.PathLike[str], *, local: bool, dtype: Any) -> Any:
+    model, loading = AutoModelForImageTextToText.from_pretrained(
+        name_or_path, local_files_only=local, trust_remote_code=False, dtype=dtype, use_safetensors=True,
+        output_loading_info=True, ignore_mismatched_sizes=True,
+    )  # fmt: skip
+    _check_loaded(name_or_path, loading, ("missing_keys", "mismatched_keys"))
+    return model
+
+
+def name_base(name_or_path: str | os.PathLike[str]) -> Base:
+    """What a folder of adapters says of its base: the name as it was given, and the content of its weights."""
+    folder = vlm_folder(name_or_path) if is_local(name_or_path) else from_hub(os.fspath(name_or_path), fetch=False)
+    return Base(name=os.fspath(name_or_path), sha256=weights_sha256(folder))
 
 
 def load_processor(name_or_path: str | os.PathLike[str], model_type: str, *, local: bool) -> Any:
@@ -122,37 +202,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _checked(folder: str | os.PathLike[str], model_type: str | None) -> Path:
-    """The folder, after its files were found whole; transformers' own errors are long and late."""
-    path = Path(folder)
-    if not path.is_dir():
-        raise UserError(f"there is no checkpoint folder {path}")
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        found = config["model_type"]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is no checkpoint folder: config.json is missing") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"checkpoint {path} is damaged: config.json cannot be read ({_one_line(error)})") from error
-    if model_type is not None and found != model_type:
-        raise UserError(f"checkpoint {path} is a '{found}', not a policy ('{model_type}'): make one with finetune")
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise UserError(f"checkpoint {path} is incomplete: it has no .safetensors file")
-    for file in weights:
-        _check_whole(file)
-    return path
-
-
-def _check_whole(file: Path) -> None:
-    """UserError unless the file's header agrees with its length."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            opened.keys()
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"checkpoint {file.parent} is damaged: {file.name} is no whole safetensors file") from error
 
 
 def _one_line(error: BaseException) -> str:

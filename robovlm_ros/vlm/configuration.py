@@ -48,6 +48,9 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
     """`Normaliser` of the chosen state dimensions."""
     action_statistics: dict[str, Any] | None = None
     """`Normaliser` of the actions (relative ones where the contract has a reference)."""
+    base: dict[str, Any] | None = None
+    """The backbone's own folder or hub name and the content of its weights, where the policy's folder holds adapters
+    and new parts alone; see `robovlm_ros.checkpoints.Base`. None: it holds all weights."""
     format: int = FORMAT
     """Version of the checkpoint folder."""
 
