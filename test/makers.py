@@ -58,7 +58,8 @@ def small_policy(action_dim: int = 4, seed: int = 0, **settings: Any) -> tuple[A
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         policy = ActionTokenPolicy.from_vlm(vlm, config).eval()
-        torch.nn.init.normal_(policy.action_token)
+        if policy.action_token is not None:
+            torch.nn.init.normal_(policy.action_token)
     return policy, ActionTokenProcessor(config, backbone)
 
 

@@ -18,10 +18,11 @@ from robovlm_ros.options import field_docs, field_types
 from robovlm_ros.training.finetuning import FinetuneOptions
 from robovlm_ros.training.pretraining import PretrainOptions
 from robovlm_ros.vlm.heads import HEADS
+from robovlm_ros.vlm.resampler import ResamplerOptions
 
 OPTIONS: tuple[type[Any], ...] = (
     *(policy_node.Settings, recorder_node.Settings, sim_node.Settings),
-    *(FinetuneOptions, PretrainOptions, *(options for _, options in HEADS.values())),
+    *(FinetuneOptions, PretrainOptions, ResamplerOptions, *(options for _, options in HEADS.values())),
     *(contract.Contract, contract.Camera, contract.StateSource, contract.Command, contract.ActionDimension),
 )
 

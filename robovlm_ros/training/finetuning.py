@@ -32,6 +32,7 @@ from robovlm_ros.vlm.heads import build_head, head_options
 from robovlm_ros.vlm.normalisation import fit, methods_of, relative_limits
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
+from robovlm_ros.vlm.resampler import Resampler, read_resampler, resampler_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,15 @@ class FinetuneOptions(Switches, PolicyOptimisation):
     chunk_size: int = 8
     """Actions of one chunk [steps of the contract's rate]."""
     latent_num: int = 1
-    """Action tokens."""
+    """Action latents of an observation: action tokens, or means where there are none."""
+    latents: str = "action_token"
+    """Where action latents come from: action_token (learned tokens) or down_sample (means of the prompt's states)."""
+    pooled: str = "all"
+    """What latents down_sample are means of: text, vision or all tokens."""
+    shared_action_token: bool = False
+    """One learned vector for all action tokens, as in RoboVLMs; else one each."""
+    resampler: dict[str, Any] | None = None
+    """Resampler of image features: perceiver, in YAML a mapping of type, queries, depth, heads and head_width."""
     history: str = "one_step"
     """What a decision rests on: one_step (the newest observation) or policy_head (a window, joined by the head)."""
     window: int = 1
@@ -141,6 +150,10 @@ def configure(options: FinetuneOptions, vlm_config: Any, contract: Any) -> Actio
         cameras=list(options.cameras) or [contract.cameras[0].name],
         state=list(contract.state_names if options.state is None else options.state),
         latent_num=options.latent_num,
+        latents=options.latents,
+        pooled=options.pooled,
+        shared_action_token=options.shared_action_token,
+        resampler=None if options.resampler is None else resampler_options(options.resampler),
         chunk_size=options.chunk_size,
         history=options.history,
         window=options.window,
@@ -262,7 +275,11 @@ def _initialise(policy: ActionTokenPolicy, seed: int) -> None:
         policy.inherit()
         if policy.state_token is not None:
             policy.state_token.reset_parameters()
-        torch.nn.init.zeros_(policy.action_token)
+        if policy.action_token is not None:
+            torch.nn.init.zeros_(policy.action_token)
+        if policy.resampler is not None:
+            fresh = Resampler(policy.backbone.hidden_size, read_resampler(policy.config.resampler))
+            policy.resampler.load_state_dict(fresh.state_dict())
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@
 | `train_vision` | vision tower and its connector on or off |
 | `lora_rank` > 0 | linear layers that would train (all or `lora_targets`) get adapters, which train, the rest not |
 | `train_text_embedding` | word embedding on or off |
+| `freeze_resampler` | the resampler, if there is one, off, else on |
 | `freeze_action_token` | action tokens off, so that they stay zero: an ablation, to see what they are worth |
 | always | state token and policy head on; the language model's head off, for it is never computed |
 """
@@ -41,6 +42,8 @@ class Switches:
     lora_targets: tuple[str, ...] = ()
     """Which of these layers get adapters, by parts of their names: an end such as q_proj, or what they lie in, such as
     self_attn or mlp; empty: all of them."""
+    freeze_resampler: bool = False
+    """Keep the resampler, which is random at first, as it is."""
     freeze_action_token: bool = False
     """Keep the action tokens at zero: an ablation."""
 
@@ -72,6 +75,10 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
     """
     if adapted(policy):
         raise ValueError("this policy has adapters: merge_adapters first")
+    if switches.freeze_resampler and policy.resampler is None:
+        raise UserError("freeze_resampler: this policy has no resampler: leave it off")
+    if switches.freeze_action_token and policy.action_token is None:
+        raise UserError("freeze_action_token: with latents 'down_sample' there is no action token: leave it off")
     backbone = policy.backbone
     layers = backbone.decoder_layers
     count = switches.train_decoder_layers
@@ -102,7 +109,10 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
     backbone.text_embedding.requires_grad_(switches.train_text_embedding)
     for parameter in policy.new_parameters:
         parameter.requires_grad_(True)
-    policy.action_token.requires_grad_(not switches.freeze_action_token)
+    if policy.resampler is not None:
+        policy.resampler.requires_grad_(not switches.freeze_resampler)
+    if policy.action_token is not None:
+        policy.action_token.requires_grad_(not switches.freeze_action_token)
 
 
 def trainable(policy: ActionTokenPolicy) -> list[Trainable]:
@@ -114,6 +124,7 @@ def trainable(policy: ActionTokenPolicy) -> list[Trainable]:
         "word embedding": backbone.text_embedding,
         "text tower": backbone.decoder,
         "language model head": backbone.head,
+        "resampler": policy.resampler,
         "state token": policy.state_token,
         "policy head": policy.head,
         "backbone, other": policy.vlm,

@@ -20,6 +20,11 @@ def check_family(policy: ActionTokenPolicy, processor: ActionTokenProcessor) -> 
     model_type = policy.vlm.config.model_type
     if model_type in FAMILIES:
         return
+    if policy.resampler is not None:  # its positions may follow the grid of patches, as Qwen's do
+        raise UserError(
+            f"a resampler needs a tested family, which '{model_type}' is not: leave it out "
+            f"(tested families: {', '.join(sorted(FAMILIES))})"
+        )
     try:
         error = disagreement(policy, processor)
     except Exception as cause:  # whatever an unknown class raises means the same: the general adapter does not fit

@@ -30,6 +30,14 @@ class Backbone:
     """Whether image features take places in the sequence, at the image placeholders."""
     not_interleaved: str = ""
     """Why one sequence cannot hold the observations of a whole window; empty: it can."""
+    sees_ahead: bool = False
+    """Whether tokens of the prompt also see those behind them."""
+    images_lead: bool = False
+    """Whether the processor puts images before the text wherever the prompt names them."""
+    not_pooled: str = ""
+    """Why the prompt's hidden states cannot be latents; empty: they can."""
+    not_resampled: str = ""
+    """Why image features cannot be resampled; empty: they can."""
 
     def __init__(self, model: Any) -> None:
         self.model = model

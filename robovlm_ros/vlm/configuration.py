@@ -9,6 +9,9 @@ from transformers.configuration_utils import SubConfigSpec
 
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.vlm.backbone import family_of
+from robovlm_ros.vlm.latents import check_latents
+from robovlm_ros.vlm.resampler import check_resampler
 
 FORMAT = 1
 """Version of the checkpoint folder; raised when an older program could not act on a newer folder."""
@@ -33,7 +36,15 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
     state: list[str] | None = None
     """State dimensions that make up the state token; empty: no state token."""
     latent_num: int = 1
-    """Action tokens, one learned vector each."""
+    """Action latents of an observation: action tokens, or means where there are none."""
+    latents: str = "action_token"
+    """Where action latents come from: one of `vlm.latents.LATENTS`."""
+    pooled: str = "all"
+    """What latents `down_sample` are means of: one of `vlm.latents.POOLED`."""
+    shared_action_token: bool = False
+    """One learned vector for all action tokens, which then differ by position alone; else one vector each."""
+    resampler: dict[str, Any] | None = None
+    """Perceiver resampler of image features: ``type`` and its options; None: none."""
     chunk_size: int = 8
     """Actions of one chunk [steps]."""
     history: str = "one_step"
@@ -53,6 +64,12 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
     and new parts alone; see `robovlm_ros.checkpoints.Base`. None: it holds all weights."""
     format: int = FORMAT
     """Version of the checkpoint folder."""
+
+    @property
+    def vlm_type(self) -> str:
+        """transformers' ``model_type`` of the backbone."""
+        vlm: Any = self.vlm_config
+        return str(vlm["model_type"] if isinstance(vlm, dict) else vlm.model_type)
 
     def check(self) -> Contract:
         """The contract, after everything was checked against it; UserError says what does not fit."""
@@ -79,6 +96,9 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
             raise UserError(f"history 'one_step' has a window of 1, not {self.window}: choose history policy_head")
         if "{instruction}" not in self.prompt or "{images}" not in self.prompt:
             raise UserError(f"prompt '{self.prompt}' must hold {{images}} and {{instruction}}")
+        family = family_of(self.vlm_type)
+        check_latents(self, family)
+        check_resampler(self.resampler, family)
         return contract
 
 

@@ -15,6 +15,8 @@ from robovlm_ros.vlm.backbone import Backbone, backbone_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head
 from robovlm_ros.vlm.heads.base import HeadShape
+from robovlm_ros.vlm.latents import pool_latents
+from robovlm_ros.vlm.resampler import Resampler, read_resampler
 from robovlm_ros.vlm.sequence import gather
 
 
@@ -35,8 +37,8 @@ class ActionTokenOutput(ModelOutput):  # type: ignore[misc]
 class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
     """[images] [instruction] [state token] [action tokens] → action latents → head → chunk.
 
-    The action tokens are parameters, zeros at first; everything that they come to mean is learned. Values
-    are normalised throughout: `ActionTokenProcessor` knows the units.
+    The action tokens are parameters, zeros at first; everything that they come to mean is learned. With latents
+    `down_sample` there are none. Values are normalised throughout: `ActionTokenProcessor` knows the units.
     """
 
     config_class = ActionTokenConfig
@@ -44,7 +46,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     # a backbone may be loaded in half precision; what is new was trained in whole, and costs nothing
-    _keep_in_fp32_modules_strict = [r"^action_token$", r"^state_token\.", r"^head\."]  # noqa: RUF012
+    _keep_in_fp32_modules_strict = [r"^action_token$", r"^state_token\.", r"^resampler\.", r"^head\."]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -55,7 +57,8 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         contract = config.check()
         self.vlm = AutoModelForImageTextToText.from_config(config.vlm_config)
         hidden = self.backbone.hidden_size
-        self.action_token = nn.Parameter(torch.zeros(config.latent_num, hidden))
+        vectors = 1 if config.shared_action_token else config.latent_num
+        self.action_token = nn.Parameter(torch.zeros(vectors, hidden)) if config.latents == "action_token" else None
         self.state_token = nn.Linear(len(config.state), hidden) if config.state else None
         self.head = build_head(
             HeadShape(
@@ -73,6 +76,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
                 f"the vocabulary of '{self.vlm.config.model_type}' has {words} words, fewer than the {self.head.words} "
                 "bins of the head: choose fewer bins"
             )
+        self.resampler = None if config.resampler is None else Resampler(hidden, read_resampler(config.resampler))
         self.post_init()
 
     @classmethod
@@ -91,7 +95,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
 
     def _init_weights(self, module: nn.Module) -> None:
         """New parts only: the backbone initialises its own modules, and PyTorch the linear layers of the head."""
-        if module is self:
+        if module is self and self.action_token is not None:
             nn.init.zeros_(self.action_token)
 
     @property
@@ -101,13 +105,18 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         return dtype
 
     @property
+    def new_dtype(self) -> torch.dtype:
+        """That of what is new, which may be wider than the backbone's."""
+        return next(self.head.parameters()).dtype
+
+    @property
     def backbone(self) -> Backbone:
         """The adapter over the vision-language model."""
         return backbone_of(self.vlm)
 
     @property
     def new_parameters(self) -> list[nn.Parameter]:
-        """What the policy adds to the backbone: action token(s), state token and head; always trained."""
+        """What the policy adds to the backbone: action token(s), state token, resampler and head."""
         return [parameter for name, parameter in self.named_parameters() if not name.startswith("vlm.")]
 
     def image_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
@@ -122,28 +131,41 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         state: torch.Tensor | None = None,
         **layout: torch.Tensor,
     ) -> torch.Tensor:
-        """(B, latent_num, D) last hidden states at the action tokens.
+        """(B, latent_num, D) last hidden states at the action tokens, or means of the prompt's where there are none.
 
         Args:
             input_ids: (B, L) prompt with image placeholders.
             attention_mask: (B, L) 1 for real tokens.
-            image_embeds: (B, N, D) from `image_embeddings`.
+            image_embeds: (B, N, D) from `image_embeddings`; before any resampler, for that learns.
             state: (B, S) normalised state, when the policy has a state token.
             layout: what else the backbone's family wants to know of the prompt, such as image_grid_thw.
         """
         backbone = self.backbone
+        if self.resampler is not None:
+            image_embeds = self.resampler(image_embeds, len(self.config.cameras))  # (B, cameras * M, D)
         tokens = backbone.embed(input_ids, attention_mask, image_embeds, **layout)  # embeddings (B, L, D)
-        extra = self.action_token.expand(input_ids.shape[0], -1, -1)  # (B, latent_num, D)
+        tokens, positions = tokens.insert(self.added(len(input_ids), state))  # embeddings (B, L + K, D)
+        hidden = backbone.decode(tokens)  # (B, L + K, D)
+        config, dtype = self.config, self.new_dtype
+        if self.action_token is None:
+            return pool_latents(hidden, tokens, backbone, pooled=config.pooled, latent_num=config.latent_num).to(
+                dtype
+            )  # (B, latent_num, D)
+        latents = gather(hidden, positions[:, -config.latent_num :])  # (B, latent_num, D)
+        return latents.to(dtype)  # the head stays exact where the backbone computes in halves
+
+    def added(self, batch: int, state: torch.Tensor | None) -> torch.Tensor:
+        """(B, K, D) what stands behind the prompt: state token and action tokens, those of them that there are."""
+        parts = []
         if self.state_token is not None:
             if state is None:
                 raise ValueError("this policy has a state token: give it the state")
-            extra = torch.cat(
-                [self.state_token(state.to(self.state_token.weight.dtype))[:, None].to(extra.dtype), extra], dim=1
-            )  # (B, 1 + latent_num, D)
-        tokens, positions = tokens.insert(extra)  # embeddings (B, L + K, D)
-        hidden = backbone.decode(tokens)  # (B, L + K, D)
-        latents = gather(hidden, positions[:, -self.config.latent_num :])  # (B, latent_num, D)
-        return latents.to(self.action_token.dtype)  # the head stays exact where the backbone computes in halves
+            parts.append(self.state_token(state.to(self.state_token.weight.dtype))[:, None])  # (B, 1, D)
+        if self.action_token is not None:
+            parts.append(self.action_token.expand(batch, self.config.latent_num, -1))  # (B, latent_num, D)
+        if not parts:
+            return torch.zeros(batch, 0, self.backbone.hidden_size, dtype=self.new_dtype, device=self.vlm.device)
+        return torch.cat([part.to(self.new_dtype) for part in parts], dim=1)  # (B, K, D)
 
     def forward(
         self,
@@ -192,7 +214,6 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             rows(input_ids), rows(attention_mask), features, None if state is None else rows(state), **layout
         )  # (B W, latent_num, D)
         latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
-        latents = latents.to(self.action_token.dtype)  # a backbone in half precision may have new parts in full
         window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)
         if actions is None:
             decided = self.head(window)  # (B, W, C, A)

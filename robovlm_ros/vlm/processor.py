@@ -20,6 +20,7 @@ from robovlm_ros.observation import Observation
 from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.normalisation import Normaliser
+from robovlm_ros.vlm.resampler import read_resampler, resample_places
 
 _CACHED_PROMPTS = 256
 
@@ -37,8 +38,11 @@ class ActionTokenProcessor:
         self.state_index = np.array([names.index(name) for name in config.state or ()], dtype=np.int64)
         self.state_normaliser = _normaliser(config.state_statistics, len(self.state_index), "state")
         self.action_normaliser = _normaliser(config.action_statistics, len(self.contract.action_dims), "action")
-        self.family = family_of(_model_type(config.vlm_config))
+        self.family = family_of(config.vlm_type)
         self._prompts: OrderedDict[tuple[Any, ...], dict[str, torch.Tensor]] = OrderedDict()
+        if config.resampler is not None:  # whether its images can be told apart is known here, not only when it runs
+            sizes = [self.contract.camera(name) for name in self.cameras]
+            self.prompt("", [(camera.height, camera.width, 3) for camera in sizes])
 
     def __call__(self, observation: Observation) -> dict[str, torch.Tensor]:
         """Model input for one observation, without a batch dimension.
@@ -63,10 +67,24 @@ class ActionTokenProcessor:
         if key not in self._prompts:
             text = self.text(instruction, len(shapes))
             blank = [np.zeros(shape, np.uint8) for shape in shapes]
-            self._prompts[key] = self.family.prompt_tensors(self.backbone, text, blank)
+            self._prompts[key] = self._resampled(self.family.prompt_tensors(self.backbone, text, blank), len(shapes))
             if len(self._prompts) > _CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         return dict(self._prompts[key])
+
+    def _resampled(self, prompt: dict[str, torch.Tensor], images: int) -> dict[str, torch.Tensor]:
+        """A prompt with as many places for each image as the policy's resampler gives tokens, if it has one."""
+        vlm: Any = self.config.vlm_config
+        if self.config.resampler is None:
+            return prompt
+        ids, mask = resample_places(
+            prompt["input_ids"],
+            prompt["attention_mask"],
+            int(vlm.image_token_id),
+            images,
+            read_resampler(self.config.resampler).queries,
+        )
+        return {**prompt, "input_ids": ids, "attention_mask": mask}
 
     def text(self, instruction: str, images: int) -> str:
         """The prompt for an instruction and that many images, as the backbone's own processor takes it."""
@@ -114,10 +132,6 @@ class ActionTokenProcessor:
         if camera not in observation.images:
             raise UserError(f"the observation lacks camera '{camera}' (it has: {', '.join(observation.images)})")
         return observation.images[camera]
-
-
-def _model_type(vlm_config: Any) -> str:
-    return str(vlm_config["model_type"] if isinstance(vlm_config, dict) else vlm_config.model_type)
 
 
 def _normaliser(statistics: dict[str, Any] | None, dims: int, what: str) -> Normaliser:

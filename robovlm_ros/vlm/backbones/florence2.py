@@ -21,6 +21,7 @@ class Florence2Backbone(Backbone):
     switch for the last N of them leaves the encoder as it is, which trains only when all layers do.
     """
 
+    not_pooled = "it is an encoder-decoder: the prompt is its encoder's, and the decoder would be left out"
     not_interleaved = (
         "it is an encoder-decoder: its encoder sees all of a prompt at once, so that earlier frames would change"
     )

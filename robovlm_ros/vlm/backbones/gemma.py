@@ -17,6 +17,8 @@ from robovlm_ros.vlm.sequence import NEW, Tokens, position_ids
 class PaliGemmaBackbone(Backbone):
     """PaliGemma and PaliGemma 2: images and prompt are a bidirectional prefix, what the policy adds a causal suffix."""
 
+    sees_ahead = True
+
     def decode(self, tokens: Tokens) -> torch.Tensor:
         """(B, L, D) last hidden states; positions count from one, as the class does."""
         types = (tokens.ids == NEW).long()  # (B, L) 0 in the prefix, 1 in the suffix

@@ -33,6 +33,7 @@ class IdeficsBackbone(Backbone):
 
     text_keys = ("input_ids", "attention_mask", "image_word")
     images_in_sequence = False
+    not_resampled = "its images have no place in the sequence, and it has a perceiver of its own"
     not_interleaved = "a word of its text tower sees the newest image only, and images have no place in the sequence"
 
     @classmethod

@@ -20,6 +20,9 @@ _IMAGE = -2
 class Kosmos2Backbone(Backbone):
     """Images come first whatever the prompt says; further cameras follow the first as it does the begin of text."""
 
+    images_lead = True
+    not_resampled = "Kosmos-2 has a resampler of its own, which gives 64 tokens an image"
+
     @classmethod
     def placeholder(cls, processor: Any) -> str:
         """Nothing: the processor inserts an image's places."""

@@ -15,6 +15,7 @@ class QwenBackbone(Backbone):
 
     text_keys = ("input_ids", "attention_mask", "image_grid_thw")
     image_keys = ("pixel_values", "image_grid_thw")
+    not_resampled = "its positions follow the image's grid of patches, and resampled tokens lie in no grid"
 
     @classmethod
     def placeholder(cls, processor: Any) -> str:
