@@ -34,6 +34,28 @@ def test_new_action_tokens_are_zero_and_one_per_slot() -> None:
     assert policy.action_token.requires_grad
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_new_policy_takes_the_backbone_as_it_is_and_makes_no_other(attention: str) -> None:
+    vlm, _ = small_vlm()
+    vlm.set_attn_implementation(attention)
+    before = {name: value.clone() for name, value in vlm.state_dict().items()}
+    made: list[torch.Tensor] = []
+    hook = torch.nn.modules.module.register_module_parameter_registration_hook(
+        lambda _module, _name, parameter: made.append(parameter)
+    )
+    try:
+        config = ActionTokenConfig(
+            vlm_config=vlm.config, contract=arm_contract(4).to_dict(), cameras=["front"], state=[], head={}
+        )
+        policy = ActionTokenPolicy.from_vlm(vlm, config)
+    finally:
+        hook.remove()
+    assert policy.vlm is vlm
+    assert {id(p) for p in made if p is not None} == {id(p) for p in policy.new_parameters}
+    assert all(torch.equal(value, before[name]) for name, value in vlm.state_dict().items())
+    assert {part.config._attn_implementation for part in vlm.modules() if hasattr(part, "config")} == {attention}
+
+
 def test_tokens_are_inserted_right_behind_the_last_real_token() -> None:
     embeddings = torch.arange(1.0, 13.0).reshape(2, 3, 2)
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])

@@ -71,6 +71,12 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
         vlm: Any = self.vlm_config
         return str(vlm["model_type"] if isinstance(vlm, dict) else vlm.model_type)
 
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.vlm_config, PreTrainedConfig):
+            # the base class would make its own choice for all parts, those of a model that is already there among them
+            kwargs.setdefault("attn_implementation", {"vlm_config": _attention(self.vlm_config)})
+        super().__post_init__(**kwargs)
+
     def check(self) -> Contract:
         """The contract, after everything was checked against it; UserError says what does not fit."""
         if self.contract is None or self.vlm_config is None:
@@ -100,6 +106,15 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
         check_latents(self, family)
         check_resampler(self.resampler, family)
         return contract
+
+
+def _attention(config: PreTrainedConfig) -> dict[str, Any]:
+    """Attention implementations of a configuration and of its parts, as `PreTrainedConfig` takes them."""
+    parts = {key: getattr(config, key, None) for key in config.sub_configs}
+    return {
+        "": config._attn_implementation,
+        **{key: _attention(part) for key, part in parts.items() if isinstance(part, PreTrainedConfig)},
+    }
 
 
 AutoConfig.register(ActionTokenConfig.model_type, ActionTokenConfig, exist_ok=True)

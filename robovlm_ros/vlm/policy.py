@@ -52,10 +52,11 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
     _supports_flex_attn = True
     _supports_attention_backend = True
 
-    def __init__(self, config: ActionTokenConfig) -> None:
+    def __init__(self, config: ActionTokenConfig, vlm: Any = None) -> None:
+        """``vlm`` is the backbone, which stays as it is; None: one with random weights, as `from_pretrained` wants."""
         super().__init__(config)
         contract = config.check()
-        self.vlm = AutoModelForImageTextToText.from_config(config.vlm_config)
+        self.vlm = AutoModelForImageTextToText.from_config(config.vlm_config) if vlm is None else vlm
         hidden = self.backbone.hidden_size
         vectors = 1 if config.shared_action_token else config.latent_num
         self.action_token = nn.Parameter(torch.zeros(vectors, hidden)) if config.latents == "action_token" else None
@@ -77,13 +78,14 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
                 "bins of the head: choose fewer bins"
             )
         self.resampler = None if config.resampler is None else Resampler(hidden, read_resampler(config.resampler))
+        for module in () if vlm is None else vlm.modules():
+            module._is_hf_initialized = True  # transformers' own mark: `post_init` draws no weights for these
         self.post_init()
 
     @classmethod
     def from_vlm(cls, vlm: Any, config: ActionTokenConfig) -> ActionTokenPolicy:
         """A new policy on top of a pre-trained vision-language model; only what is new is random (or zero)."""
-        policy = cls(config)
-        policy.vlm = vlm
+        policy = cls(config, vlm)
         policy.inherit()
         return policy
 
