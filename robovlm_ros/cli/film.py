@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
-from robovlm_ros.sim.model import OVERVIEW
 
 if TYPE_CHECKING:
     from robovlm_ros.cli.evaluate import Episode
@@ -27,12 +26,13 @@ FORMATS = (".mp4", ".gif")
 class Film:
     """A film that is written picture by picture; what was added before `close` or an interruption is kept."""
 
-    def __init__(self, path: Path, fps: float) -> None:
+    def __init__(self, path: Path, fps: float, width: int = SIZE, height: int = SIZE) -> None:
+        """``width`` and ``height`` [px] of the pictures, even numbers; ``fps`` in pictures per second."""
         if path.suffix.lower() not in FORMATS:
             raise UserError(f"film '{path}' must end in one of: {', '.join(FORMATS)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._fps = fps
+        self._fps, self._width, self._height = fps, width, height
         self._gif: list[Image.Image] = []
         self._container: Any = None
         if path.suffix.lower() == ".mp4":
@@ -41,13 +41,13 @@ class Film:
             # Fragments make the file playable up to the last one, however the process ends.
             self._container = av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"})
             stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-            stream.width, stream.height, stream.pix_fmt = SIZE, SIZE + BAND, "yuv420p"
+            stream.width, stream.height, stream.pix_fmt = width, height + BAND, "yuv420p"
             stream.options = {"crf": "20", "g": str(max(1, round(fps)))}
             self._stream = stream
 
     def add(self, picture: NDArray[np.uint8], lines: tuple[str, str], colour: str = "white") -> None:
-        """Add one (SIZE, SIZE, 3) picture under two lines of text."""
-        page = Image.new("RGB", (SIZE, SIZE + BAND), (24, 24, 28))
+        """Add one picture (height, width, 3) under two lines of text."""
+        page = Image.new("RGB", (self._width, self._height + BAND), (24, 24, 28))
         page.paste(Image.fromarray(picture), (0, BAND))
         draw = ImageDraw.Draw(page)
         draw.text((8, 4), lines[0], fill="white", font=ImageFont.load_default(16))
@@ -99,6 +99,8 @@ class SceneCamera:
 
     def picture(self, joints: NDArray[np.float64], blocks: Any) -> NDArray[np.uint8]:
         """(SIZE, SIZE, 3) view of the arm at these joint positions."""
+        from robovlm_ros.sim.model import OVERVIEW
+
         self._world.show(joints, blocks)
         return self._world.render(OVERVIEW, SIZE, SIZE)
 

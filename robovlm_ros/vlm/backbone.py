@@ -7,7 +7,7 @@ family's processor and need no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.vlm.grid import ImageGrid, seen_box, square_side
 from robovlm_ros.vlm.sequence import Tokens, position_ids
 
 
@@ -175,6 +176,23 @@ class Backbone:
     def decode(self, tokens: Tokens) -> torch.Tensor:
         """(B, L, D) last hidden states of the text tower; no other layer is kept and no head computed."""
         return self.hidden_states(self.decoder, tokens, position_ids(tokens.mask))
+
+    def image_grids(
+        self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]
+    ) -> list[ImageGrid]:
+        """How the image tokens of each camera lie in its image; UserError where that cannot be known.
+
+        Args:
+            processor: the family's own.
+            inputs: what it made of one observation, input_ids (L,) among them.
+            shapes: of each camera's image, (height, width, 3).
+        """
+        each = int((inputs["input_ids"] == self.image_token_id).sum()) // len(shapes)
+        side = square_side(each, self.model.config.model_type)
+        return [
+            ImageGrid(first=i * each, rows=side, columns=side, box=seen_box(processor.image_processor, shape))
+            for i, shape in enumerate(shapes)
+        ]
 
     @staticmethod
     def hidden_states(model: Any, tokens: Tokens, positions: torch.Tensor, **more: Any) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from robovlm_ros.vlm.backbone import Backbone
+from robovlm_ros.vlm.grid import ImageGrid, square_side
 
 
 class Idefics3Backbone(Backbone):
@@ -29,3 +30,14 @@ class Idefics3Backbone(Backbone):
     def image_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
         """(B, N, D) features of (B, images, 3, H, W), the images of a sample behind one another."""
         return torch.stack(list(self.model.get_image_features(pixel_values, **images).pooler_output))
+
+    def image_grids(
+        self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]
+    ) -> list[ImageGrid]:
+        """That of each image as a whole; the tiles that a processor may cut beside it are left out."""
+        ids = inputs["input_ids"]
+        each = int(processor.image_seq_len)
+        side = square_side(each, self.model.config.model_type)
+        whole = processor.tokenizer.convert_tokens_to_ids(processor.global_image_tag)
+        before = (ids == self.image_token_id).cumsum(0)  # (L,)
+        return [ImageGrid(first=int(first), rows=side, columns=side) for first in before[ids == whole]]

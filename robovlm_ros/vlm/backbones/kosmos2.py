@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.backbone import Backbone
+from robovlm_ros.vlm.grid import ImageGrid
 from robovlm_ros.vlm.sequence import Tokens, position_ids
 
 _IMAGE = -2
@@ -67,3 +69,9 @@ class Kosmos2Backbone(Backbone):
         """(B, L, D) last hidden states; positions begin behind the index of padding."""
         first = int(self.model.config.text_config.pad_token_id) + 1
         return self.hidden_states(self.decoder, tokens, position_ids(tokens.mask) + first)
+
+    def image_grids(
+        self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]
+    ) -> list[ImageGrid]:
+        """UserError: each token is drawn from all of the image."""
+        raise UserError("the image tokens of 'kosmos-2' have no place in the image: learned queries draw each of all")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from robovlm_ros.vlm.backbone import Backbone
+from robovlm_ros.vlm.grid import WHOLE, ImageGrid, centred, square_side
 
 
 class LlavaOnevisionBackbone(Backbone):
@@ -44,3 +45,12 @@ class LlavaOnevisionBackbone(Backbone):
         ).pooler_output
         features = torch.cat(list(found))  # (B * N, D)
         return features.reshape(batch, -1, features.shape[-1])  # (B, N, D)
+
+    def image_grids(
+        self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]
+    ) -> list[ImageGrid]:
+        """That of each image as a whole: before its tiles if alone, and squared by a margin if there are others."""
+        each = int((inputs["input_ids"] == self.image_token_id).sum()) // len(shapes)
+        side = square_side(int(processor.num_image_tokens), self.model.config.model_type)
+        boxes = [centred(max(h, w) / w, max(h, w) / h) for h, w, *_ in shapes] if len(shapes) > 1 else [WHOLE]
+        return [ImageGrid(first=i * each, rows=side, columns=side, box=box) for i, box in enumerate(boxes)]

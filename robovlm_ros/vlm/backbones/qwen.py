@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from robovlm_ros.vlm.backbone import Backbone
+from robovlm_ros.vlm.grid import ImageGrid
 from robovlm_ros.vlm.sequence import Tokens
 
 
@@ -52,6 +54,17 @@ class QwenBackbone(Backbone):
             attention_mask=tokens.mask,
         )[0]
         return positions
+
+    def image_grids(
+        self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]
+    ) -> list[ImageGrid]:
+        """That which image_grid_thw (images, 3) says: patches, of which the vision tower merges squares."""
+        merge = int(self.model.config.vision_config.spatial_merge_size)
+        grids: list[ImageGrid] = []
+        for _, height, width in inputs["image_grid_thw"].tolist():
+            first = grids[-1].tokens.stop if grids else 0
+            grids.append(ImageGrid(first=first, rows=height // merge, columns=width // merge))
+        return grids
 
 
 class Qwen3VLBackbone(QwenBackbone):
