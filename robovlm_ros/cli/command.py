@@ -46,6 +46,15 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 
+    late: Callable[[], None] | None = None
+    """Adds arguments when it is this parser's turn: for options whose import takes seconds."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        late, self.late = self.late, None
+        if late is not None:
+            late()
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 

@@ -14,12 +14,13 @@ from robovlm_ros.options import build, field_docs, field_types, read_yaml
 _T = TypeVar("_T")
 
 
-def add_options(arguments: argparse.ArgumentParser, cls: type[Any], configs: str) -> None:
-    """One ``--flag`` per field, and ``--config`` for a YAML file with the same keys."""
+def add_options(arguments: argparse.ArgumentParser, cls: type[Any], configs: str, *, config: str = "--config") -> None:
+    """One ``--flag`` per field, and ``config`` (a flag, or a position) for a YAML file with the same keys."""
     docs, hints = field_docs(cls), field_types(cls)
     arguments.formatter_class = argparse.RawDescriptionHelpFormatter
+    optional: dict[str, Any] = {"metavar": "FILE"} if config.startswith("-") else {"metavar": "CONFIG", "nargs": "?"}
     arguments.add_argument(
-        "--config", metavar="FILE", help=f"YAML file with these options, or a name in config/{configs}; flags win"
+        config, **optional, help=f"YAML file with these options, or a name in config/{configs}; flags win"
     )
     for field in dataclasses.fields(cls):
         default = field.default

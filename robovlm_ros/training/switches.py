@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.adapters import adaptable, adapted, add_adapters
 from robovlm_ros.vlm.policy import ActionTokenPolicy
@@ -117,8 +119,20 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
 
 def trainable(policy: ActionTokenPolicy) -> list[Trainable]:
     """What learns, part by part; every parameter is counted once."""
+    return [
+        Trainable(
+            part=name,
+            parameters=sum(p.numel() for p in own),
+            trained=sum(p.numel() for p in own if p.requires_grad),
+        )
+        for name, (_, own) in parts(policy).items()
+    ]
+
+
+def parts(policy: ActionTokenPolicy) -> dict[str, tuple[nn.Module, list[nn.Parameter]]]:
+    """Name of each part → its module and what of it belongs to no part before it; parts without any are left out."""
     backbone = policy.backbone
-    parts = {
+    modules = {
         "vision tower": backbone.vision,
         "connector": backbone.connector,
         "word embedding": backbone.text_embedding,
@@ -131,11 +145,10 @@ def trainable(policy: ActionTokenPolicy) -> list[Trainable]:
         "action tokens": policy,
     }
     seen: set[int] = set()
-    rows = []
-    for name, part in parts.items():
-        own = [] if part is None else [p for p in part.parameters() if id(p) not in seen]
+    found = {}
+    for name, module in modules.items():
+        own = [] if module is None else [p for p in module.parameters() if id(p) not in seen]
         seen.update(map(id, own))
-        if own:
-            trained = sum(p.numel() for p in own if p.requires_grad)
-            rows.append(Trainable(part=name, parameters=sum(p.numel() for p in own), trained=trained))
-    return rows
+        if module is not None and own:
+            found[name] = (module, own)
+    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from robovlm_ros.checkpoints import CONFIG, CONTRACT
@@ -40,7 +40,7 @@ def policy_folder(name_or_path: str | os.PathLike[str]) -> Path:
             f"checkpoint {path} has format {version}, this program knows up to {FORMAT}: update robovlm_ros"
         )
     backbone = config.get("vlm_config")
-    _known(path, backbone.get("model_type") if isinstance(backbone, dict) else None, "its backbone is")
+    check_known(path, backbone.get("model_type") if isinstance(backbone, dict) else None, "its backbone is")
     if not (path / CONTRACT).is_file():
         raise UserError(f"checkpoint {path} is incomplete: {CONTRACT} is missing")
     if config.get("base") is None:
@@ -57,10 +57,23 @@ def vlm_folder(path: str | os.PathLike[str]) -> Path:
     found = read_json(folder / CONFIG).get("model_type")
     if found == ActionTokenConfig.model_type:
         raise UserError(f"{folder} is a policy, not a vision-language model: name what `pretrain` or a hub gave")
-    _known(folder, found, "it is")
+    check_known(folder, found, "it is")
     for file in weight_files(folder):
         check_whole(file)
     return folder
+
+
+def vlm_config(name_or_path: str | os.PathLike[str]) -> Any:
+    """The configuration of a vision-language model, from a local folder, which needs no weights, or by a hub name."""
+    local = is_local(name_or_path)
+    if local:
+        folder = _folder(name_or_path)
+        check_known(folder, read_json(folder / CONFIG).get("model_type"), "it is")
+    try:
+        return AutoConfig.from_pretrained(name_or_path, local_files_only=local, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(f"vision-language model {name_or_path} has no configuration that can be read: {why}") from error
 
 
 def from_hub(name: str, *, fetch: bool = True) -> Path:
@@ -86,7 +99,7 @@ def _folder(name_or_path: str | os.PathLike[str]) -> Path:
     raise UserError(f"there is no checkpoint folder {path}")
 
 
-def _known(folder: Path, model_type: Any, what: str) -> None:
+def check_known(folder: str | os.PathLike[str], model_type: Any, what: str) -> None:
     """UserError unless transformers has a vision-language model of this type."""
     if not isinstance(model_type, str):
         raise UserError(f"checkpoint {folder} is damaged: {CONFIG} names no model_type")
