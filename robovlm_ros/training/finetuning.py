@@ -26,12 +26,14 @@ from robovlm_ros.training.switches import Switches, apply_switches, trainable
 from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
 from robovlm_ros.vlm.adapters import merge_adapters
 from robovlm_ros.vlm.agreement import check_family
+from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.checkpoint import load_vlm, name_base, resolve_device
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head, head_options
 from robovlm_ros.vlm.normalisation import fit, methods_of, relative_limits
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
+from robovlm_ros.vlm.prompts import PLAIN
 from robovlm_ros.vlm.resampler import Resampler, read_resampler, resampler_options
 
 
@@ -59,8 +61,8 @@ class FinetuneOptions(Switches, PolicyOptimisation):
     """What a decision rests on: one_step (the newest observation) or policy_head (a window, joined by the head)."""
     window: int = 1
     """Observations that a decision rests on, one per frame of the first camera; 1 for one_step."""
-    prompt: str = "{images}{instruction}"
-    """Prompt template with {images} and {instruction}."""
+    prompt: str | None = None
+    """Prompt template with {images} and {instruction}; None: the backbone's own, of its chat template if it has one."""
     head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
     """Policy head: mlp, lstm, gpt, flow, diffusion or discrete; in YAML a mapping of type and that head's options."""
     state_normalisation: str = "quantile"
@@ -121,7 +123,8 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     below = name_base(base) if options.save == "adapters" else None
     vlm.to(device)
     episodes = open_episodes(directory)
-    config = configure(options, vlm.config, episodes[0].contract)
+    config = configure(options, vlm.config, episodes[0].contract, backbone_processor)
+    print(f"{report.name}: prompt {config.prompt!r}", flush=True)
     processor = ActionTokenProcessor(config, backbone_processor)
     policy = ActionTokenPolicy.from_vlm(vlm, config)
     check_family(policy, processor)
@@ -142,8 +145,17 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     return dataclasses.replace(trained, base=below)
 
 
-def configure(options: FinetuneOptions, vlm_config: Any, contract: Any) -> ActionTokenConfig:
-    """The policy's configuration, checked against the contract; statistics come later."""
+def configure(
+    options: FinetuneOptions, vlm_config: Any, contract: Any, backbone_processor: Any = None
+) -> ActionTokenConfig:
+    """The policy's configuration, checked against the contract; statistics come later.
+
+    Without the backbone's processor, a prompt that is not given becomes the plain one.
+    """
+    prompt = options.prompt
+    if prompt is None:
+        family = family_of(vlm_config.model_type)
+        prompt = PLAIN if backbone_processor is None else family.template(backbone_processor)
     config = ActionTokenConfig(
         vlm_config=vlm_config,
         contract=contract.to_dict(),
@@ -157,7 +169,7 @@ def configure(options: FinetuneOptions, vlm_config: Any, contract: Any) -> Actio
         chunk_size=options.chunk_size,
         history=options.history,
         window=options.window,
-        prompt=options.prompt,
+        prompt=prompt,
         head=head_options(options.head),
     )
     config.check()

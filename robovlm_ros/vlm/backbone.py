@@ -17,6 +17,7 @@ from torch import nn
 
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.grid import ImageGrid, seen_box, square_side
+from robovlm_ros.vlm.prompts import PLAIN, chat_prompt
 from robovlm_ros.vlm.sequence import Tokens, position_ids
 
 
@@ -52,6 +53,13 @@ class Backbone:
     def reserved(cls, processor: Any) -> tuple[str, ...]:
         """Words that mean images to this family, which an instruction therefore must not hold."""
         return (str(processor.image_token),)
+
+    @classmethod
+    def template(cls, processor: Any) -> str:
+        """The prompt template, with {images} and {instruction}, that this family is asked with unless told."""
+        placeholder = cls.placeholder(processor)
+        chat = chat_prompt(processor, placeholder) if placeholder else None
+        return PLAIN if chat is None else chat
 
     @classmethod
     def prompt_tensors(cls, processor: Any, text: str, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:

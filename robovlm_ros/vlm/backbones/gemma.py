@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from robovlm_ros.vlm.backbone import Backbone
+from robovlm_ros.vlm.prompts import QUESTION
 from robovlm_ros.vlm.sequence import NEW, Tokens, position_ids
 
 
@@ -18,6 +19,11 @@ class PaliGemmaBackbone(Backbone):
     """PaliGemma and PaliGemma 2: images and prompt are a bidirectional prefix, what the policy adds a causal suffix."""
 
     sees_ahead = True
+
+    @classmethod
+    def template(cls, processor: Any) -> str:
+        """A task in the words of pre-training: "answer", language, question (PaliGemma, Beyer et al. 2024)."""
+        return "{images}answer en " + QUESTION
 
     def decode(self, tokens: Tokens) -> torch.Tensor:
         """(B, L, D) last hidden states; positions count from one, as the class does."""

@@ -31,6 +31,11 @@ class Kosmos2Backbone(Backbone):
         return ""
 
     @classmethod
+    def template(cls, processor: Any) -> str:
+        """A caption with its things located, as the model was trained to go on from."""
+        return "{images}<grounding>An image of a robot {instruction}"
+
+    @classmethod
     def reserved(cls, processor: Any) -> tuple[str, ...]:
         """Begin and end of an image."""
         return (str(processor.boi_token), str(processor.eoi_token))

@@ -1,0 +1,47 @@
+"""How a family is asked: its prompt template, found once at fine-tuning and kept as text in the checkpoint.
+
+A model that was trained to chat is asked in its own words, with the marks of turns that its chat template puts around
+images and question. Training and serving then fill the same text in, by `ActionTokenProcessor.text`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from robovlm_ros.errors import UserError
+
+QUESTION = "What action should the robot take to {instruction}?"
+"""What a model is asked."""
+PLAIN = "{images}" + QUESTION
+"""The template of a model with no conventions of its own."""
+_GIVE = "give a prompt with {images} and {instruction}"
+
+
+def chat_prompt(processor: Any, placeholder: str) -> str | None:
+    """The template that the processor's chat template makes of images and `QUESTION`; None if it has none.
+
+    Raises UserError for a chat template that does not keep both, and takes the begin of text away where the
+    tokenizer sets it again.
+
+    Args:
+        processor: the vision-language model's own.
+        placeholder: what stands for one image in its prompts.
+    """
+    if not getattr(processor, "chat_template", None):
+        return None
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": QUESTION}]}
+    try:
+        text = str(processor.apply_chat_template([turn], tokenize=False, add_generation_prompt=True))
+    except Exception as cause:  # a template is a program of the folder's author, and may raise anything
+        reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+        raise UserError(f"the backbone's chat template fails ({reason}): {_GIVE}") from cause
+    for part in (placeholder, "{instruction}"):
+        if text.count(part) != 1:
+            raise UserError(
+                f"the backbone's chat template leaves {text.count(part)} of '{part}' where there should be 1: {_GIVE}"
+            )
+    tokenizer = processor.tokenizer
+    begin = tokenizer.bos_token
+    if begin and text.startswith(begin) and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]:
+        text = text[len(begin) :]
+    return text.replace(placeholder, "{images}")
