@@ -44,6 +44,7 @@ setup(
         "console_scripts": [
             "policy_node = robovlm_ros.nodes.policy_node:main",
             "recorder_node = robovlm_ros.nodes.recorder_node:main",
+            "teleop_node = robovlm_ros.nodes.teleop_node:main",
             "sim_node = robovlm_ros.nodes.sim_node:main",
             "collect = robovlm_ros.cli.collect:main",
             "evaluate = robovlm_ros.cli.evaluate:main",

@@ -143,6 +143,8 @@ class Contract:
     """Topic of the instruction."""
     instruction_type: str = "std_msgs/msg/String"
     """Message type, one of INSTRUCTION_TYPES."""
+    intervention_topic: str = "/intervention"
+    """Topic (``std_msgs/Bool``) that says whether a person commands the robot in the policy's place."""
     simulator: str = "none"
     """Simulator that plays this robot, one of SIMULATORS."""
 
@@ -314,6 +316,7 @@ def _check(contract: Contract) -> None:
         *(source.topic for source in contract.state),
         *(command.topic for command in contract.commands),
         contract.instruction_topic,
+        contract.intervention_topic,
     ]
     unique(topics, "topic")
     for topic in topics:

@@ -23,6 +23,7 @@ from robovlm_ros.cli.command import parser, run
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.messages import fill_command, message_class
+from robovlm_ros.sim.expert import as_action
 
 SETTLE_STEPS = 7
 """Steps recorded after the goal is reached, so that the policy learns to stay."""
@@ -55,7 +56,7 @@ def _collect(options: argparse.Namespace) -> int:
     for name in ("seed", "noise"):
         if not 0 <= getattr(options, name) < math.inf:
             raise UserError(f"--{name} must be 0 or more, not {getattr(options, name)}")
-    _action(contract, np.zeros(4))
+    as_action(contract, np.zeros(4))
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
     if any(output.glob("episode_*")):
@@ -157,22 +158,11 @@ def _demonstrate(session: Any, publish: CommandPublisher, target: str, rng: Any,
     at_goal = 0
     for _ in range(options.steps):
         stamp, tool = session.poses[-1]
-        publish(_action(session.contract, expert.act(tool, session.blocks, target)), stamp)
+        publish(as_action(session.contract, expert.act(tool, session.blocks, target)), stamp)
         session.wait(lambda stamp=stamp: session.time_ns > stamp, 30.0, "the next observation")
         at_goal += outcome(session.poses[-1][1], session.blocks, target).distance_m < 0.015
         if at_goal > SETTLE_STEPS:
             return
-
-
-def _action(contract: Contract, act: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(action_dim,) in the contract's order, of the expert's tool position and gripper (4,)."""
-    values = dict(zip(("x", "y", "z", "gripper"), act.tolist(), strict=True))
-    unknown = [name for name in contract.action_names if name not in values]
-    if unknown:
-        raise UserError(
-            f"contract '{contract.name}': the expert commands {', '.join(values)}, not the action '{unknown[0]}'"
-        )
-    return np.array([values[name] for name in contract.action_names])
 
 
 class CommandPublisher:

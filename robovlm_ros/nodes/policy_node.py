@@ -27,9 +27,11 @@ from robovlm_ros import messages
 from robovlm_ros.alignment import Aligner
 from robovlm_ros.checkpoints import find_checkpoint, find_contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.nodes.commands import CommandTopics
 from robovlm_ros.nodes.diagnostics import diagnostics, in_words, wrong_publishers
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.instruction import hear_instructions
+from robovlm_ros.nodes.intervention import obey_interventions
 from robovlm_ros.nodes.parameters import choice, declare, fixed, follow, limited
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
@@ -86,6 +88,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         self._news = self._closing = False
         self._told = bool(settings.instruction.strip())  # an empty instruction is one, too
         self._pending: Observation | None = None
+        self._run = 0
         self._complaint: str | None = None
         self._acting = threading.Lock()
         self._controller = Controller(
@@ -113,10 +116,8 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
             self._subscribe(type_name, topic, sensors)
         # With a depth of 1 the newest text is also the last one read, through whichever subscription it came.
         hear_instructions(self, contract, self._on_instruction)
-        self._outputs = []
-        for command in contract.commands:
-            kind = messages.message_class(command.type)
-            self._outputs.append((command, kind, self.create_publisher(kind, command.topic, 10)))
+        self._commands = CommandTopics(self, contract)
+        obey_interventions(self, contract, self._intervene)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(Trigger, "~/start", lambda _request, response: self._switch(True, response))
         self.create_service(Trigger, "~/stop", lambda _request, response: self._switch(False, response))
@@ -160,7 +161,15 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         with self._sensing:
             self._wake()
         response.success, response.message = True, "running" if running else "stopped: the robot holds"
+        if running and self._controller.yielded:
+            response.message = "running, once the person who has taken over hands back"
         return response
+
+    def _intervene(self, yielded: bool) -> None:
+        with self._acting:
+            self._controller.intervene(yielded)
+        with self._sensing:
+            self._wake()
 
     def _wake(self) -> None:
         self._news = True
@@ -186,6 +195,9 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
             if not self._news:
                 self._sensing.wait(POLL_S)
             self._news = False
+            if self._run != self._controller.run:  # what comes next is another run
+                self._run = self._controller.run
+                self._engine.reset()
             try:
                 observation = self._aligner.newest_observation(None if lockstep else self._now())
             except UserError as error:
@@ -198,7 +210,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         self._pending = observation if lockstep else None
         instruction = self._controller.instruction
         if not self._controller.wants(instruction):
-            self._engine.reset()  # what comes next is another run
+            self._engine.reset()
             return None
         if observation is None:
             return None
@@ -209,7 +221,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         chunk = self._engine.infer(observation)
         inference_ns = time.perf_counter_ns() - begin_ns
         with self._acting:
-            if self._controller.decided(chunk, observation, inference_ns):
+            if self._controller.decided(chunk, observation, inference_ns, self._run):
                 self._pending = None
                 self._send(observation.stamp_ns if self._settings.lockstep else self._now())
 
@@ -230,12 +242,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         values = self._controller.command(now_ns, self._aligner.ages(now_ns))
         if values is None:
             return
-        first = 0
-        for command, kind, publisher in self._outputs:
-            last = first + len(command.dims)
-            message = messages.fill_command(kind(), command, values[first:last], now_ns, self._contract.step_ns)
-            publisher.publish(message)
-            first = last
+        self._commands.publish(values, now_ns)
         self._controller.sent(self._now())
 
     # --- what a person reads ----------------------------------------------------------------------------------

@@ -43,6 +43,10 @@ class Controller:
         """What to do; empty: nothing."""
         self.running = True
         """False after a person's stop: nothing is sent."""
+        self.yielded = False
+        """True while a person commands the robot: nothing is sent."""
+        self.run = 0
+        """Counts starts, stops and changes of who commands: what was seen before one is no ground to act after it."""
         self.latency = Durations()
         """From the observation's stamp to the first command that rests on it."""
         self.inference = Durations()
@@ -70,19 +74,32 @@ class Controller:
     def switch(self, running: bool) -> None:
         """A person's start or stop."""
         self.running = running
+        self._begin_run()
+
+    def intervene(self, yielded: bool) -> None:
+        """A person takes over (True) or hands back (False): the policy then begins anew, where the robot stands."""
+        self.yielded = yielded
+        self._begin_run()
+
+    def _begin_run(self) -> None:
+        self.run += 1
         self._executor.clear()
         self._verdict = None
         self._gate.restart()
 
     def wants(self, instruction: str) -> bool:
         """Whether a decision that follows this instruction would be executed."""
-        return self.running and bool(self.instruction) and instruction == self.instruction
+        free = self.running and not self.yielded
+        return free and bool(self.instruction) and instruction == self.instruction
 
-    def decided(self, chunk: ActionChunk, observation: Observation, inference_ns: int) -> bool:
-        """Take a decision; False if it came too late, because the robot is to do something else by now."""
+    def decided(self, chunk: ActionChunk, observation: Observation, inference_ns: int, run: int | None = None) -> bool:
+        """Take a decision; False if it came too late, because the robot is to do something else by now.
+
+        `run`: that of the observation; None: this one.
+        """
         self.inference.add(inference_ns)
         self._decisions.add()
-        if not self.wants(chunk.instruction):
+        if not self.wants(chunk.instruction) or run not in (None, self.run):
             return False
         self._executor.set_chunk(chunk)
         self._measured = measured_action(self._contract, observation.state)
@@ -120,6 +137,9 @@ class Controller:
         stale = self._gate.stale(ages_s)
         if not self.running:
             return Situation(key="stopped", sentence="stopped; ~/start goes on", well=False, holding=False)
+        if self.yielded:
+            sentence = f"a person commands the robot ({self._contract.intervention_topic}), until they hand back"
+            return Situation(key="yielded", sentence=sentence, well=True, holding=False)
         if not self.instruction:
             sentence = f"waiting for an instruction on {self._topic}"
             return Situation(key="waiting", sentence=sentence, well=False, holding=False)

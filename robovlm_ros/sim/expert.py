@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
 from robovlm_ros.sim.tasks import REACH, Block, Task, find_block
 
 MAX_STEP_M = 0.03
@@ -39,6 +41,20 @@ class ReachExpert:
         position = tool + lead
         position[2] = max(position[2], _LOWEST_M)
         return np.append(position, 1.0)
+
+
+def as_action(contract: Contract, act: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(action_dim,) in the contract's order, of the expert's tool position and gripper (4,).
+
+    UserError if the contract has an action that the expert does not know.
+    """
+    values = dict(zip(("x", "y", "z", "gripper"), act.tolist(), strict=True))
+    unknown = [name for name in contract.action_names if name not in values]
+    if unknown:
+        raise UserError(
+            f"contract '{contract.name}': the expert commands {', '.join(values)}, not the action '{unknown[0]}'"
+        )
+    return np.array([values[name] for name in contract.action_names])
 
 
 def _at_most(vector: NDArray[np.float64], length: float) -> NDArray[np.float64]:
