@@ -6,7 +6,7 @@
 | `train_decoder_layers` = N | only if not frozen and N >= 0: all off, then the last N layers of the text tower on |
 | `train_vision` | vision tower and its connector on or off |
 | `lora_rank` > 0 | linear layers that would train (all or `lora_targets`) get adapters, which train, the rest not |
-| `train_text_embedding` | word embedding on or off |
+| `train_text_embedding` | word embedding on or off; one that is tied to the language model's head is parted from it |
 | `freeze_resampler` | the resampler, if there is one, off, else on |
 | `freeze_action_token` | action tokens off, so that they stay zero: an ablation, to see what they are worth |
 | always | state token and policy head on; the language model's head off, for it is never computed |
@@ -21,6 +21,7 @@ from torch import nn
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.adapters import adaptable, adapted, add_adapters
 from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.tying import untie
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class Switches:
     train_vision: bool = False
     """Train the vision tower and its connector."""
     train_text_embedding: bool = False
-    """Train the word embedding."""
+    """Train the word embedding; where the language model's head shares its weight, the head keeps a copy as it was."""
     lora_rank: int = 0
     """Rank of adapters (LoRA) beside the linear layers that would train; 0: train the layers themselves."""
     lora_alpha: float = 16.0
@@ -86,11 +87,8 @@ def apply_switches(policy: ActionTokenPolicy, switches: Switches, seed: int = 0)
     count = switches.train_decoder_layers
     if not -1 <= count <= len(layers):
         raise UserError(f"train_decoder_layers must be -1 or 0 to {len(layers)} for this model, not {count}")
-    if switches.train_text_embedding and backbone.head_is_tied:
-        raise UserError(
-            "train_text_embedding: this model's word embedding is tied to its head, which the policy never computes; "
-            "training it would silently change the language model: leave it off"
-        )
+    if switches.train_text_embedding:
+        untie(policy)
     policy.vlm.requires_grad_(not switches.freeze_backbone)
     if not switches.freeze_backbone and count >= 0:
         policy.vlm.requires_grad_(False)
