@@ -69,6 +69,7 @@ NAMES = {
         vision=("model.vision_model.", "model.perceiver_resampler."),
         embedding="model.embed_tokens.",
         layers=("model.layers.", "model.gated_cross_attn_layers."),
+        idle=("vision_model.post_layernorm",),
     ),
     "florence2": Names(embedding="model.language_model.shared.", layers=("model.language_model.decoder.layers.",)),
 }
