@@ -7,7 +7,7 @@ it checks.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,9 @@ from torch import nn
 
 from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.engine import PolicyEngine
-from robovlm_ros.training.switches import Switches, apply_switches, merge_adapters, trainable
-from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, save_policy, save_vlm
+from robovlm_ros.training.switches import Switches, apply_switches, trainable
+from robovlm_ros.vlm.adapters import merge_adapters
+from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, name_base, save_policy, save_vlm
 
 from .families import FAMILIES, save_family
 from .makers import observation
@@ -38,18 +39,21 @@ class Names:
     """The language model's head."""
     idle: tuple[str, ...] = ()
     """Ends of names of weights that the class itself never uses for image features."""
+    resampled: bool = False
+    """Whether it can have a resampler; the policy of the test then has one."""
 
 
 NAMES = {
-    "paligemma": Names(),
-    "paligemma2": Names(),
+    "paligemma": Names(resampled=True),
+    "paligemma2": Names(resampled=True),
     # features are those behind the last vision layer but one
-    "llava": Names(idle=("vision_tower.post_layernorm", "vision_tower.encoder.layers.1")),
+    "llava": Names(idle=("vision_tower.post_layernorm", "vision_tower.encoder.layers.1"), resampled=True),
     "llava_onevision": Names(  # features are those before the tower's last normalisation
         vision=("model.vision_tower.", "model.multi_modal_projector.", "model.image_newline"),
         idle=("vision_tower.post_layernorm",),
+        resampled=True,
     ),
-    "gemma3": Names(),
+    "gemma3": Names(resampled=True),
     "qwen2_vl": Names(vision=("model.visual.",)),
     "qwen2_5_vl": Names(vision=("model.visual.",)),
     "qwen3_vl": Names(vision=("model.visual.",)),
@@ -57,8 +61,9 @@ NAMES = {
         vision=("model.vision_model.", "model.connector."),
         embedding="model.text_model.embed_tokens.",
         layers=("model.text_model.layers.",),
+        resampled=True,
     ),
-    "internvl": Names(),
+    "internvl": Names(resampled=True),
     "kosmos-2": Names(
         vision=("vision_model.", "image_to_text_projection."),
         embedding="text_model.model.embed_tokens.",
@@ -74,10 +79,13 @@ NAMES = {
     "florence2": Names(embedding="model.language_model.shared.", layers=("model.language_model.decoder.layers.",)),
 }
 LAYERS = 2
+RESAMPLER = {"type": "perceiver", "queries": 2, "depth": 1, "heads": 2, "head_width": 8}
 
 
 def learns(name: str, names: Names, switches: Switches) -> bool:
     """Whether a weight of the policy learns by the table without adapters, row by row in its order."""
+    if name.startswith("resampler."):
+        return not switches.freeze_resampler
     if not name.startswith("vlm."):
         return name != "action_token" or not switches.freeze_action_token
     name = name[len("vlm.") :]
@@ -131,11 +139,13 @@ ALL = [combination(*chosen) for chosen in itertools.product((0, 1), (-1, 0, 1), 
 def test_gradients_flow_exactly_where_the_table_says(family: str, switches: list[Switches], tmp_path: Path) -> None:
     names = NAMES[family]
     save_family(family, tmp_path)
-    policy, processor = policy_of(tmp_path)
+    policy, processor = policy_of(tmp_path, resampler=RESAMPLER if names.resampled else None)
     inputs = processor.collate([processor(observation(CONTRACT))])
     linear = {f"{name}.weight" for name, part in policy.named_modules() if type(part) is nn.Linear}
     idle = tuple(f"{end}." for end in names.idle)
-    for chosen in switches:
+    for number, chosen in enumerate(switches):
+        if names.resampled:
+            chosen = replace(chosen, freeze_resampler=number % 3 == 0)
         adapted = {name for name in linear if name.startswith("vlm.") and learns(name, names, chosen)}
         if chosen.lora_rank and not adapted:
             with pytest.raises(UserError, match="nothing to adapt"):
@@ -184,7 +194,7 @@ def test_a_tied_embedding_is_parted_from_the_head_and_saved_with_what_it_learned
     inputs = processor.collate([processor(seen)])
     with torch.inference_mode():
         plain = policy(**inputs).actions
-    apply_switches(policy, Switches(train_text_embedding=True))
+    apply_switches(policy, Switches(freeze_backbone=True, train_text_embedding=True))
     assert not backbone.head_is_tied
     with torch.inference_mode():
         assert torch.equal(policy(**inputs).actions, plain)
@@ -198,6 +208,9 @@ def test_a_tied_embedding_is_parted_from_the_head_and_saved_with_what_it_learned
     assert not torch.equal(learned, before)
     assert torch.equal(again.backbone.text_embedding.weight, learned)
     assert torch.equal(again.backbone.head.weight, before)
-    engine = PolicyEngine.load(tmp_path / "policy")
-    with torch.inference_mode():
-        torch.testing.assert_close(engine.policy(**inputs).actions, policy(**inputs).actions, atol=1e-6, rtol=0)
+    save_policy(tmp_path / "small", policy, processor, name_base(tmp_path / "cast"))
+    for folder in ("policy", "small"):
+        engine = PolicyEngine.load(tmp_path / folder)
+        with torch.inference_mode():
+            torch.testing.assert_close(engine.policy(**inputs).actions, policy(**inputs).actions, atol=1e-6, rtol=0)
+        assert torch.equal(engine.policy.backbone.head.weight, before)

@@ -41,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def policy_of(
-    folder: Path, cameras: tuple[str, ...] = ("front", "side")
+    folder: Path, cameras: tuple[str, ...] = ("front", "side"), resampler: dict[str, Any] | None = None
 ) -> tuple[ActionTokenPolicy, ActionTokenProcessor]:
     """A policy on the model in a folder, with two action tokens that have moved."""
     vlm, processor = load_vlm(folder)
@@ -54,6 +54,7 @@ def policy_of(
         latent_num=2,
         prompt="{images}what should the robot do to {instruction} ?",
         head={},
+        resampler=resampler,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -26,6 +26,7 @@ from torch import nn
 from robovlm_ros.checkpoints import ADAPTERS, Base
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.tying import untie
 from robovlm_ros.weights import check_whole, read_json
 
 NEW_PARTS = "new_parts.safetensors"
@@ -101,10 +102,12 @@ def save_adapters(folder: str | os.PathLike[str], policy: ActionTokenPolicy, bas
     config = copy.deepcopy(policy.config)
     config.base, config.dtype, config.architectures = base.to_dict(), policy.dtype, [type(policy).__name__]
     config.save_pretrained(path)
+    named = policy.state_dict(keep_vars=True)
+    once = {id(value): name for name, value in reversed(named.items())}  # one weight may have several names
     kept = {
         name: value.detach().cpu().contiguous()
-        for name, value in policy.state_dict(keep_vars=True).items()
-        if not name.startswith("vlm.") or (value.requires_grad and ".lora_" not in name)
+        for name, value in named.items()
+        if once[id(value)] == name and (not name.startswith("vlm.") or (value.requires_grad and ".lora_" not in name))
     }
     save_file(kept, path / NEW_PARTS, metadata={"format": "pt"})
     adapters = path / ADAPTERS
@@ -130,6 +133,9 @@ def load_adapters(folder: Path, policy: ActionTokenPolicy) -> None:
     UserError for a weight that is missing, unexpected or of another shape.
     """
     new = _read(folder / NEW_PARTS)
+    words = {id(parameter) for parameter in policy.backbone.text_embedding.parameters()}
+    if any(id(value) in words for name, value in policy.state_dict(keep_vars=True).items() if name in new):
+        untie(policy)  # what the word embedding learned, the base's head did not
     own = policy.state_dict(keep_vars=True)
     wanted = {name: value for name, value in own.items() if not name.startswith("vlm.") or name in new}
     _copy(folder / NEW_PARTS, new, wanted)
