@@ -20,6 +20,7 @@ from robovlm_ros.action import to_relative
 from robovlm_ros.checkpoints import Base
 from robovlm_ros.contract import NORMALISATIONS
 from robovlm_ros.errors import UserError
+from robovlm_ros.training.augmentation import Augmentation, Augmenter
 from robovlm_ros.training.optimisation import PolicyOptimisation, build_optimizer
 from robovlm_ros.training.reporting import Report, quiet_trainer
 from robovlm_ros.training.switches import Switches, apply_switches, trainable
@@ -38,7 +39,7 @@ from robovlm_ros.vlm.resampler import Resampler, read_resampler, resampler_optio
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(Switches, PolicyOptimisation):
+class FinetuneOptions(Switches, PolicyOptimisation, Augmentation):
     """How a policy is made from episodes."""
 
     cameras: tuple[str, ...] = ()
@@ -85,6 +86,7 @@ class FinetuneOptions(Switches, PolicyOptimisation):
     def __post_init__(self) -> None:
         Switches.__post_init__(self)
         PolicyOptimisation.__post_init__(self)
+        Augmentation.__post_init__(self)
         for name in ("chunk_size", "latent_num", "window"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -94,6 +96,8 @@ class FinetuneOptions(Switches, PolicyOptimisation):
             valid = [word for word in NORMALISATIONS if word != "limits" or name != "state_normalisation"]
             if getattr(self, name) not in valid:
                 raise UserError(f"{name} '{getattr(self, name)}' is not one of: {', '.join(valid)}")
+        if self.augments and self.cache_features and not self.train_vision:
+            raise UserError("augment_* needs images, but image features are computed once: set cache_features false")
         head_options(self.head)
         if self.save not in ("merged", "adapters"):
             raise UserError(f"save '{self.save}' is not one of: merged, adapters")
@@ -136,7 +140,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
 
     start = time.monotonic()
     encode = feature_encoder(policy, options, device)
-    recordings = read_recordings(episodes, processor, options.chunk_size, encode, progress)
+    recordings = read_recordings(episodes, processor, options.chunk_size, encode, progress, raw=options.augments)
     reading = time.monotonic() - start
     trained = train(options, policy, processor, recordings, report)
     if below is None:
@@ -173,6 +177,7 @@ def configure(
         head=head_options(options.head),
     )
     config.check()
+    options.shift_of(0, len(config.cameras or ()))
     if options.head.get("type") == "discrete" and options.action_normalisation == "mean_std":
         raise UserError(
             "action_normalisation mean_std leaves a third of all values outside [-1, 1], where head 'discrete' has no "
@@ -232,7 +237,8 @@ def train(
     training, validation = split(recordings, options.validation_share, options.seed)
     processor = set_statistics(options, processor, training)
     _initialise(policy, options.seed)
-    dataset = WindowDataset(training, processor)
+    augmenter = Augmenter(options, len(processor.cameras), options.seed) if options.augments else None
+    dataset = WindowDataset(training, processor, augmenter)
     held_out = WindowDataset(validation, processor)
 
     class PolicyTrainer(Trainer):  # type: ignore[misc]

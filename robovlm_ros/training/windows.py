@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from robovlm_ros.bags.reader import Episode, list_episodes, observations, read_e
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
+from robovlm_ros.training.augmentation import Augmenter, Change, change_images
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
 Images = dict[str, torch.Tensor]
@@ -40,6 +41,8 @@ class Recording:
     """(T, C) False behind the end of the episode."""
     images: Images
     """The image processor's tensors (T, ...), or the features that were computed from them."""
+    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
+    """(T, H, W, 3) of each camera, where the images shall vary; then there are no tensors."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -49,18 +52,18 @@ Observed = tuple[Observation, NDArray[np.float64], NDArray[np.bool_]]
 
 
 def record(
-    name: str, steps: Iterable[Observed], processor: ActionTokenProcessor, encode: Encoder | None
+    name: str, steps: Iterable[Observed], processor: ActionTokenProcessor, encode: Encoder | None, *, raw: bool = False
 ) -> Recording | None:
     """Arrays of (observation, actions (C, A), valid (C,)); None if nothing in them is of use.
 
-    ``encode`` turns a batch of image tensors into what shall be kept of them.
+    ``encode`` turns a batch of image tensors into what shall be kept of them; ``raw`` keeps the images instead.
     """
     kept = [step for step in steps if step[2].any()]
     if not kept:
         return None
     images = [[seen.images[camera] for camera in processor.cameras] for seen, _, _ in kept]
-    tensors = [processor.images(item) for item in images]
-    stacked = {key: torch.stack([item[key] for item in tensors]) for key in tensors[0]}  # (T, ...)
+    tensors = [] if raw else [processor.images(item) for item in images]
+    stacked = {key: torch.stack([item[key] for item in tensors]) for key in (tensors[0] if tensors else ())}  # (T, ...)
     return Recording(
         name=name,
         instructions=[seen.instruction for seen, _, _ in kept],
@@ -68,7 +71,8 @@ def record(
         states=np.stack([seen.state for seen, _, _ in kept]),
         actions=np.stack([actions for _, actions, _ in kept]),
         valid=np.stack([valid for _, _, valid in kept]),
-        images=encode(stacked) if encode else stacked,
+        images=encode(stacked) if encode and not raw else stacked,
+        pixels=[np.stack(frames) for frames in zip(*images, strict=True)] if raw else [],
     )
 
 
@@ -103,6 +107,8 @@ def read_recordings(
     chunk_size: int,
     encode: Encoder | None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    raw: bool = False,
 ) -> list[Recording]:
     """All episodes as arrays, through the same alignment and the same processor as the running policy."""
     recordings = []
@@ -111,7 +117,7 @@ def read_recordings(
             (step.observation, step.actions, step.valid)
             for step in observations(episode, processor.cameras, chunk_size)
         )
-        recording = record(episode.name, steps, processor, encode)
+        recording = record(episode.name, steps, processor, encode, raw=raw)
         if recording is not None:
             recordings.append(recording)
         progress(done, len(episodes))
@@ -135,7 +141,13 @@ class WindowDataset(Dataset[dict[str, Any]]):
     repeated with a mask of 0.
     """
 
-    def __init__(self, recordings: Sequence[Recording], processor: ActionTokenProcessor) -> None:
+    def __init__(
+        self, recordings: Sequence[Recording], processor: ActionTokenProcessor, augmenter: Augmenter | None = None
+    ) -> None:
+        """``augmenter`` varies the images of recordings that kept them."""
+        if augmenter is not None and not all(recording.pixels for recording in recordings):
+            raise ValueError("images vary only where the recordings keep them: read them with raw=True")
+        self.augmenter = augmenter
         self.recordings = list(recordings)
         self.processor = processor
         self.window = int(processor.config.window)
@@ -147,23 +159,28 @@ class WindowDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, item: int) -> dict[str, Any]:
         episode, t = self.index[item]
         recording = self.recordings[episode]
+        changes = None if self.augmenter is None else self.augmenter.draw()
         if self.window == 1:
-            inputs = self._observation(recording, t)
+            inputs = self._observation(recording, t, changes)
         else:
             said, first = recording.instructions, t
             while first > max(0, t - self.window + 1) and said[first - 1] == said[t]:
                 first -= 1
-            steps = [self._observation(recording, step) for step in range(first, t + 1)]
+            steps = [self._observation(recording, step, changes) for step in range(first, t + 1)]
             missing = {**steps[-1], "valid": torch.zeros_like(steps[-1]["valid"])}
             inputs = self.processor.collate([*steps, *[missing] * (self.window - len(steps))])  # (W, ...)
         inputs["item"] = torch.tensor(item)
         return inputs
 
-    def _observation(self, recording: Recording, t: int) -> dict[str, Any]:
+    def _observation(self, recording: Recording, t: int, changes: Sequence[Change] | None) -> dict[str, Any]:
         """Model input (...), target chunk (C, A) and mask (C,) of one observation."""
         state = recording.states[t]
         inputs = self.processor.prompt(recording.instructions[t], recording.shapes)
-        inputs.update({key: value[t] for key, value in recording.images.items()})
+        if recording.pixels:
+            seen = [frames[t] for frames in recording.pixels]  # (H, W, 3) each
+            inputs.update(self.processor.images(seen if changes is None else change_images(seen, changes)))
+        else:
+            inputs.update({key: value[t] for key, value in recording.images.items()})
         if len(self.processor.state_index):
             inputs["state"] = self.processor.state(state)
         inputs["actions"] = self.processor.targets(recording.actions[t], state)
