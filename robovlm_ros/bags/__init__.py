@@ -3,6 +3,9 @@
 from robovlm_ros.bags.metadata import OUTCOMES, OfferedQos, mark
 from robovlm_ros.bags.reader import Commands, Episode, Message, Step, list_episodes, observations, read_episode
 from robovlm_ros.bags.recording import Recording
+from robovlm_ros.bags.repair import Repair, list_unfinished, recover
+from robovlm_ros.bags.schedule import Schedule
+from robovlm_ros.bags.watch import Watch
 from robovlm_ros.bags.writer import EpisodeWriter
 
 __all__ = [
@@ -13,9 +16,14 @@ __all__ = [
     "Message",
     "OfferedQos",
     "Recording",
+    "Repair",
+    "Schedule",
     "Step",
+    "Watch",
     "list_episodes",
+    "list_unfinished",
     "mark",
     "observations",
     "read_episode",
+    "recover",
 ]

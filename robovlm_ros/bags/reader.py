@@ -70,8 +70,16 @@ class Episode:
     """Topic → number of messages."""
     start_ns: int
     duration_s: float
+    dropped: Mapping[str, int]
+    """Topic → number of messages that the recorder received and could not write; only those where any were lost."""
+    incidents: tuple[tuple[int, str], ...]
+    """What went wrong meanwhile, each with its time [ns]: a camera vanished, the clock jumped."""
+    recovered: bool
+    """It broke off, and a repair made an episode of what had reached the disk."""
     _source: Path
     """What the reader opens: the MCAP file, or the folder where it is another kind of bag."""
+    _in_order: bool
+    """The file holds the messages in the order of their receipt, whatever their times say."""
 
     @property
     def name(self) -> str:
@@ -81,13 +89,17 @@ class Episode:
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
         """All messages, or those of some topics, in the order of their receipt.
 
+        That is the order in which the recorder wrote them, also where the clock was set back meanwhile. Bags of
+        another making tell it by the times of receipt.
+
         UserError naming path and reason if the bag is damaged, even half-way, or holds other numbers of messages
         than its metadata say.
         """
         left = {topic: count for topic, count in self.counts.items() if topics is None or topic in topics}
         with _readable(self.path):
-            read = _from_mcap if self._source.suffix == ".mcap" else _from_any_bag
-            for message in read(self._source, topics):
+            is_mcap = self._source.suffix == ".mcap"
+            found = _from_mcap(self._source, topics, self._in_order) if is_mcap else _from_any_bag(self._source, topics)
+            for message in found:
                 left[message.topic] = left.get(message.topic, 0) - 1
                 yield message
         for topic, count in left.items():
@@ -156,17 +168,27 @@ def read_episode(path: str | os.PathLike[str], contract: Contract | None = None)
             path=path,
             contract=contract,
             instruction=custom.get("instruction", ""),
-            instructions=tuple(
-                (int(item["time_ns"]), str(item["text"])) for item in json.loads(custom.get("instructions", "[]"))
-            ),
+            instructions=_timed(custom, "instructions"),
             outcome=custom.get("outcome", "unknown"),
             operator=custom.get("operator", ""),
             versions=json.loads(custom.get("versions", "{}")),
             counts={topic["topic_metadata"]["name"]: int(topic["message_count"]) for topic in topics},
             start_ns=int(info["starting_time"]["nanoseconds_since_epoch"]),
             duration_s=int(info["duration"]["nanoseconds"]) / 1e9,
+            dropped={
+                topic: int(counts["dropped"])
+                for topic, counts in json.loads(custom.get("messages", "{}")).items()
+                if counts["dropped"]
+            },
+            incidents=_timed(custom, "incidents"),
+            recovered=custom.get("recovered") == "true",
             _source=files[0] if plain else path,
+            _in_order=custom.get("in_order") == "true",
         )
+
+
+def _timed(custom: Mapping[str, str], key: str) -> tuple[tuple[int, str], ...]:
+    return tuple((int(item["time_ns"]), str(item["text"])) for item in json.loads(custom.get(key, "[]")))
 
 
 def list_episodes(directory: str | os.PathLike[str]) -> list[Path]:
@@ -236,9 +258,10 @@ def _named(path: Path) -> Iterator[None]:
         raise UserError(f"episode {path} cannot be used: {error}") from error
 
 
-def _from_mcap(source: Path, topics: Collection[str] | None) -> Iterator[Message]:
+def _from_mcap(source: Path, topics: Collection[str] | None, in_order: bool) -> Iterator[Message]:
     with source.open("rb") as stream:
-        for schema, channel, message in make_reader(stream, validate_crcs=True).iter_messages(topics):
+        reader = make_reader(stream, validate_crcs=True)
+        for schema, channel, message in reader.iter_messages(topics, log_time_order=not in_order):
             text = schema.data.decode() if schema is not None and schema.encoding == "ros2msg" else ""
             name = schema.name if schema is not None else ""
             yield Message(channel.topic, name, message.log_time, message.data, text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import struct
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.images import COMPRESSED_FORMATS
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,13 @@ def definition(type_name: str) -> Definition:
     return Definition(
         text=text,
         type_hash=store.hash_rihs01(type_name),
-        stamped=text.lstrip().startswith(("std_msgs/Header ", "std_msgs/msg/Header ")),
+        stamped=is_stamped(text),
     )
+
+
+def is_stamped(text: str) -> bool:
+    """Whether messages of this definition begin with a header."""
+    return text.lstrip().startswith(("std_msgs/Header ", "std_msgs/msg/Header "))
 
 
 def deserialize(data: bytes, type_name: str, text: str = "") -> Any:
@@ -72,6 +79,35 @@ def header_stamp_ns(data: bytes) -> int | None:
         return None
     sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
     return int(sec) * 1_000_000_000 + int(nanosec) if sec >= 0 and (sec or nanosec) else None
+
+
+def image_size(data: bytes, type_name: str) -> tuple[int, int] | None:
+    """(width, height) [px] of the CDR bytes of an ``Image`` or ``CompressedImage``; None if they tell none.
+
+    Nothing is decoded but what stands before the pixels: this may look at every image that passes.
+    """
+    order = "<" if len(data) > 1 and data[1] & 1 else ">"
+    try:
+        place = _after_text(data, 12, order)  # 4 bytes of CDR header, 8 of the stamp, then frame_id
+        if type_name == "sensor_msgs/msg/Image":
+            height, width = struct.unpack_from(f"{order}II", data, place)
+            return (width, height) if width and height else None
+        place = _after_text(data, place, order)  # format
+    except struct.error:
+        return None
+    from PIL import Image, UnidentifiedImageError  # only where compressed images are recorded
+
+    try:
+        with Image.open(io.BytesIO(data[place + 4 :]), formats=COMPRESSED_FORMATS) as image:
+            return image.width, image.height
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+        return None
+
+
+def _after_text(data: bytes, place: int, order: str) -> int:
+    """Where the 4-byte number behind a CDR text lies that begins at ``place``; alignment counts from byte 4."""
+    (length,) = struct.unpack_from(f"{order}I", data, place)
+    return place + 4 + int(length) + -int(length) % 4
 
 
 def _register(type_name: str, text: str) -> None:

@@ -11,11 +11,21 @@ from robovlm_ros.messages import set_stamp
 
 
 def diagnostics(
-    name: str, hardware: str, *, well: bool, sentence: str, values: Mapping[str, str], stamp_ns: int
+    name: str,
+    hardware: str,
+    *,
+    well: bool,
+    sentence: str,
+    values: Mapping[str, str],
+    stamp_ns: int,
+    failed: bool = False,
 ) -> DiagnosticArray:
-    """One status under `name` for the robot `hardware`: OK if `well`, else a warning, with its figures."""
+    """One status under `name` for the robot `hardware`, with its figures: OK if `well`, an error if it has `failed`
+    and cannot go on, else a warning.
+    """
     status = DiagnosticStatus(name=name, hardware_id=hardware, message=sentence)
-    status.level = DiagnosticStatus.OK if well else DiagnosticStatus.WARN
+    unwell = DiagnosticStatus.ERROR if failed else DiagnosticStatus.WARN
+    status.level = DiagnosticStatus.OK if well else unwell
     status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
     array = DiagnosticArray(status=[status])
     set_stamp(array, stamp_ns)

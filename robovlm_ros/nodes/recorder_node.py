@@ -1,6 +1,6 @@
-"""The recorder as a ROS 2 node: episodes begin and end by services, messages are written as they came.
+"""The recorder as a ROS 2 node: episodes begin and end by services or by themselves; messages are written as they came.
 
-Callbacks only copy; a thread of the recording writes. Images, states, commands and instruction of the contract are
+Callbacks only copy; threads of the recording write. Images, states, commands and instruction of the contract are
 recorded, and the extra topics that are named.
 """
 
@@ -8,36 +8,38 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 import sys
-import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
 
 from robovlm_ros import messages
-from robovlm_ros.bags import EpisodeWriter, OfferedQos, Recording, mark
-from robovlm_ros.contract import CAMERA_TYPES, Camera, Command, Contract, StateSource
+from robovlm_ros.bags import EpisodeWriter, Recording, Schedule, Watch, list_unfinished, mark
+from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
-from robovlm_ros.nodes.diagnostics import wrong_publishers
 from robovlm_ros.nodes.entry import spin
-from robovlm_ros.nodes.instruction import hear_instructions
-from robovlm_ros.nodes.parameters import declare, fixed
+from robovlm_ros.nodes.parameters import declare, fixed, limited
+from robovlm_ros.nodes.recorder_status import recorder_status
+from robovlm_ros.nodes.recorder_topics import RecordedTopics
+from robovlm_ros.nodes.services import answering
 
-DEPTH, IMAGE_DEPTH = 2000, 100
-"""Messages of a topic that may wait for this node: 4 s of joint states at 500 Hz, 3 s of images at 30 Hz."""
 LOOK_S, QUIET_LOOKS, MOST_LOOKS = 0.005, 4, 40
 """A service looks this often [s] whether messages still arrive: when four looks in a row saw none, those that were sent
 before the call have been taken; where they never cease, 40 looks are enough. Counted, because on a busy machine time
 passes without anybody getting on.
 """
+ATTEND_S, DIAGNOSTICS_S = 0.1, 1.0
+"""Period at which the node looks for trouble, and of ``/diagnostics`` when there is none [s]."""
+CLOCKS_NS = 5_000_000
+"""Two clocks read further apart than this [ns] are read again: the processor was busy elsewhere in between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,14 @@ class Settings:
     """Further topics to record, of any type, as soon as somebody publishes them."""
     compress: bool = fixed(True)
     """Compress with zstd; without, recording costs less processor time and more disk."""
+    episode_seconds: float = limited(0.0, 0.0, 86_400.0, fixed=True)
+    """An episode ends by itself, and is kept, after this time [s]; 0: when it is told."""
+    episodes: int = limited(0, 0, 1_000_000, fixed=True)
+    """Begin so many episodes by itself, one after the other, and end then; 0: none. Needs episode_seconds."""
+    reset_seconds: float = limited(5.0, 0.0, 3600.0, fixed=True)
+    """Time between two episodes that begin by themselves, to set the scene up again [s]."""
+    min_free_mb: int = limited(200, 0, 1_000_000, fixed=True)
+    """An episode ends, and is kept, before the disk has less than this left [MB]; below it none begins."""
 
 
 class RecorderNode(Node):
@@ -61,10 +71,15 @@ class RecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
-        self._settings = declare(self, Settings)
-        self._contract = Contract.load(self._settings.contract)
+        self._settings = settings = declare(self, Settings)
+        self._contract = Contract.load(settings.contract)
         messages.check_contract(self._contract)
-        self._directory = Path(self._settings.directory).expanduser().absolute()
+        self._schedule = Schedule(
+            episodes=settings.episodes,
+            episode_ns=round(settings.episode_seconds * 1e9),
+            reset_ns=round(settings.reset_seconds * 1e9),
+        )
+        self._directory = Path(settings.directory).expanduser().absolute()
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,95 +88,59 @@ class RecorderNode(Node):
         self._last: Path | None = None
         self._instruction: bytes | None = None
         self._in_force: bytes | None = None
-        self._lock = threading.Lock()
         self._arrived = 0
-        self._complaints: set[str] = set()
-        self._subscribed: dict[str, tuple[str, QoSProfile, Any]] = {}
-        parts: list[Camera | StateSource | Command] = [
-            *self._contract.cameras,
-            *self._contract.state,
-            *self._contract.commands,
-        ]
-        for part in parts:
-            self._subscribe(part.topic, part.type, _qos(True, False))
-        self._open_instruction()
-        # Services run beside the subscriptions, so that they can wait until what was sent before them is taken.
+        self._simulated = bool(self.get_parameter("use_sim_time").value)
+        self._watch = Watch(self._contract, simulated=self._simulated)
+        self._incidents: list[dict[str, Any]] = []
+        self._told_s = 0.0
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._topics = RecordedTopics(self, self._contract, settings.extra_topics, self._take)
+        # Services run beside the subscriptions, so that they can wait until what was sent before them is taken; what
+        # happens by itself runs among them, so that it never meets one half-way.
         services = MutuallyExclusiveCallbackGroup()
         for name, act in (("start", self._start), ("stop", self._stop), ("discard", self._discard)):
-            self.create_service(Trigger, f"~/{name}", _answering(act), callback_group=services)
-        self.create_service(SetBool, "~/mark", _answering(self._mark), callback_group=services)
+            self.create_service(Trigger, f"~/{name}", answering(act), callback_group=services)
+        self.create_service(SetBool, "~/mark", answering(self._mark), callback_group=services)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on when the robot's time does not
-        self.create_timer(1.0, self._flush, clock=steady)
-        self.create_timer(0.5, self._look_around, MutuallyExclusiveCallbackGroup(), clock=steady)
-        self.get_logger().info(f"records '{self._contract.name}' into {self._directory}; ~/start begins an episode")
+        self.create_timer(ATTEND_S, self._attend, services, clock=steady)
+        self.create_timer(0.5, self._topics.look_around, MutuallyExclusiveCallbackGroup(), clock=steady)
+        begins = f"{settings.episodes} episodes follow" if settings.episodes else "~/start begins an episode"
+        self.get_logger().info(f"records '{self._contract.name}' into {self._directory}; {begins}")
+        if unfinished := list_unfinished(self._directory):
+            self.get_logger().warning(f"unfinished recordings ({len(unfinished)}): inspect episodes DIR --repair")
 
-    # --- topics -----------------------------------------------------------------------------------------------
-
-    def _subscribe(self, topic: str, kind: str, qos: QoSProfile) -> None:
-        def receive(data: bytes) -> None:
-            self._take(topic, data)
-
-        qos.depth = IMAGE_DEPTH if kind in CAMERA_TYPES else DEPTH
-        subscription = self.create_subscription(messages.message_class(kind), topic, receive, qos, raw=True)
-        old = self._subscribed.get(topic)
-        self._subscribed[topic] = (kind, qos, subscription)
-        if old is not None:
-            self.destroy_subscription(old[2])
-
-    def _open_instruction(self) -> None:
-        unmatched: dict[bool, deque[bytes]] = {True: deque(maxlen=16), False: deque(maxlen=16)}
-
-        def receive(data: bytes, latched: bool) -> None:
-            # Without the last bytes, which may be padding: then DDS leaves whatever was in memory there.
-            text = data[:8] + data[8:].partition(b"\0")[0]
-            if text in unmatched[not latched]:  # it came through both subscriptions: it counts once
-                unmatched[not latched].remove(text)
-                return
-            unmatched[latched].append(text)
-            self._instruction = data
-            self._take(self._contract.instruction_topic, data)
-
-        hear_instructions(self, self._contract, receive, depth=IMAGE_DEPTH, raw=True)
+    # --- messages ---------------------------------------------------------------------------------------------
 
     def _take(self, topic: str, data: bytes) -> None:
         receive_ns = self._now()
         self._arrived += 1
+        if topic == self._contract.instruction_topic:
+            self._instruction = data
+        news = self._watch.message(topic, data, receive_ns)
         recording = self._recording
         if recording is not None:
             if self._in_force is not None:  # said before the episode began: its first message, at the first one's time
                 recording.put(self._contract.instruction_topic, self._in_force, receive_ns)
                 self._in_force = None
             recording.put(topic, data, receive_ns)
+        if news is not None:
+            self._incident(news)
 
-    def _look_around(self) -> None:
-        """Match the quality of service of the publishers, find the extra topics, complain of wrong types."""
-        missing = {topic for topic in self._settings.extra_topics if topic} - set(self._subscribed)
-        for topic, kinds in self.get_topic_names_and_types() if missing else ():
-            if topic in missing and len(kinds) == 1:
-                self._subscribe(topic, kinds[0], _qos(*self._offered(topic)))
-        for topic, (kind, qos, _) in list(self._subscribed.items()):
-            reliable, latched = self._offered(topic)
-            # A driver that starts anew finds the subscription that it had: no message is lost to looking again.
-            if reliable != (qos.reliability == ReliabilityPolicy.RELIABLE) and self.count_publishers(topic):
-                self._subscribe(topic, kind, _qos(reliable, latched))
-            for complaint in wrong_publishers(self, topic, kind):
-                if complaint not in self._complaints:
-                    self._complaints.add(complaint)
-                    self.get_logger().error(complaint)
+    def _settle(self) -> None:
+        """Wait until the messages that were sent before this call have been taken."""
+        looks = quiet = 0
+        while quiet < QUIET_LOOKS and looks < MOST_LOOKS:
+            seen = self._arrived
+            time.sleep(LOOK_S)
+            looks, quiet = looks + 1, quiet + 1 if self._arrived == seen else 0
 
-    def _offered(self, topic: str) -> tuple[bool, bool]:
-        """(reliable, transient local) as far as all publishers of a topic offer it; they match such a subscription."""
-        profiles = [info.qos_profile for info in self.get_publishers_info_by_topic(topic)]
-        return (
-            all(profile.reliability != ReliabilityPolicy.BEST_EFFORT for profile in profiles),
-            bool(profiles) and all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles),
-        )
+    # --- episodes ---------------------------------------------------------------------------------------------
 
-    # --- services ---------------------------------------------------------------------------------------------
-
-    def _start(self, _request: Any) -> str:
+    def _start(self, _request: Any = None) -> str:
         if self._recording is not None:
             raise UserError(f"{self._recording.writer.path} is being recorded already: ~/stop or ~/discard it")
+        if (free_mb := self._free_mb()) < (least_mb := self._settings.min_free_mb):
+            raise UserError(f"the disk of {self._directory} has {free_mb:.0f} MB left, below min_free_mb ({least_mb})")
         self._settle()
         name = datetime.datetime.now(datetime.timezone.utc).strftime("episode_%Y%m%d_%H%M%S_%f")
         try:
@@ -175,45 +154,52 @@ class RecorderNode(Node):
         except OSError as error:
             raise UserError(f"folder {self._directory} cannot be written: {error.strerror}") from error
         try:
-            for topic, (kind, qos, _) in self._subscribed.items():
-                writer.add_topic(topic, kind, _as_offered(qos))
-            latched = OfferedQos(transient_local=True, depth=1)
-            writer.add_topic(self._contract.instruction_topic, self._contract.instruction_type, latched)
+            for topic, kind, offered in self._topics:
+                writer.add_topic(topic, kind, offered)
         except UserError:
             writer.discard()
             raise
         self._in_force = self._instruction
-        self._recording = Recording(writer, self.get_logger().error)
+        self._incidents = []
+        self._watch.begin(self._now())
+        self._schedule.began(self._elapsed_ns())
+        self._recording = Recording(writer, self._broke_off)
+        for trouble in self._watch.troubles():
+            self._incident(trouble)
         return str(writer.path)
 
-    def _stop(self, _request: Any) -> str:
+    def _stop(self, _request: Any = None) -> str:
         self._settle()
         recording = self._end()
-        if not set(recording.received) - {self._contract.instruction_topic}:
-            recording.discard()
-            raise UserError("no image, state or command arrived since ~/start: nothing is kept")
-        path = recording.finish()
-        self._last = path
-        counts = recording.writer.counts
-        said = ", ".join(f"{topic} {count}" for topic, count in counts.items())
-        self.get_logger().info(
-            f"{path.name}: received {sum(recording.received.values())}, written {sum(counts.values())} ({said})"
-        )
+        kept = False
+        try:
+            if not set(recording.received) - {self._contract.instruction_topic}:
+                recording.discard()
+                raise UserError("no image, state or command arrived since ~/start: nothing is kept")
+            self._last = path = recording.finish()
+            kept = True
+        finally:
+            self._schedule.ended(self._elapsed_ns(), kept=kept)
+        counts = recording.counts()
+        said = ", ".join(f"{topic} {count['written']}" for topic, count in counts.items())
+        sums = {key: sum(count[key] for count in counts.values()) for key in ("received", "written", "dropped")}
+        self.get_logger().info(f"{path.name}: {', '.join(f'{key} {value}' for key, value in sums.items())} ({said})")
         if recording.dropped:
             lost = ", ".join(f"{topic} {count}" for topic, count in recording.dropped.items())
             raise UserError(f"{path} is kept, but the disk was too slow and messages are missing: {lost}")
         return str(path)
 
-    def _discard(self, _request: Any) -> str:
+    def _discard(self, _request: Any = None) -> str:
         recording = self._end()
         recording.discard()
+        self._schedule.ended(self._elapsed_ns(), kept=False)
         self.get_logger().info(f"{recording.writer.path.name}: discarded")
         return str(recording.writer.path)
 
     def _mark(self, request: Any) -> str:
         outcome = "success" if request.data else "failure"
         if self._recording is not None:
-            self._recording.writer.outcome = outcome
+            self._recording.note("outcome", outcome)
             return f"{self._recording.writer.path}: {outcome}"
         if self._last is None:
             raise UserError("no episode was recorded yet: nothing to mark")
@@ -222,63 +208,89 @@ class RecorderNode(Node):
 
     def _end(self) -> Recording:
         """Take no more messages into the running episode."""
-        with self._lock:
-            recording, self._recording = self._recording, None
+        recording, self._recording = self._recording, None
         if recording is None:
             raise UserError("nothing is being recorded: ~/start begins an episode")
         return recording
 
-    def _settle(self) -> None:
-        """Wait until the messages that were sent before this call have been taken."""
-        looks = quiet = 0
-        while quiet < QUIET_LOOKS and looks < MOST_LOOKS:
-            seen = self._arrived
-            time.sleep(LOOK_S)
-            looks, quiet = looks + 1, quiet + 1 if self._arrived == seen else 0
+    # --- what happens by itself -------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
+    def _attend(self) -> None:
+        now_ns, steady_ns = self._clocks()
+        for news in self._watch.look(now_ns, steady_ns, self._recording is not None):
+            self._incident(news)
+        try:
+            due = self._schedule.due(self._elapsed_ns(), self._watch.is_ready(now_ns))
+            if due == "start":
+                number = self._schedule.kept + 1
+                self.get_logger().info(f"episode {number} of {self._schedule.episodes}: {Path(self._start()).name}")
+            elif due == "stop":
+                self._stop()
+            elif due == "end":
+                self.get_logger().info(f"all {self._schedule.episodes} episodes are recorded")
+                self.context.try_shutdown()
+            elif self._recording is not None and self._free_mb() < self._settings.min_free_mb:
+                self._incident(f"the disk has less than {self._settings.min_free_mb} MB left: the episode ends here")
+                self._stop()
+        except UserError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=DIAGNOSTICS_S)
+        if steady_ns / 1e9 - self._told_s >= DIAGNOSTICS_S:
+            self._tell()
+
+    def _incident(self, text: str) -> None:
+        """Say it at once and keep it with the running episode."""
+        self.get_logger().warning(text)
         recording = self._recording
         if recording is not None:
-            recording.flush()
+            self._incidents.append({"time_ns": self._now(), "text": text})
+            recording.note("incidents", list(self._incidents))
+        self._tell(text)
+
+    def _broke_off(self, failure: str) -> None:
+        self.get_logger().error(failure)
+        self._tell()
+
+    def _tell(self, news: str = "") -> None:
+        """What the node says on ``/diagnostics``."""
+        self._told_s = time.monotonic()
+        status = recorder_status(
+            self.get_name(),
+            self._contract.name,
+            self._recording,
+            self._schedule,
+            self._watch,
+            news=news,
+            free_mb=self._free_mb(),
+            seconds_to_next=self._schedule.seconds_to_next(self._elapsed_ns()),
+            stamp_ns=self._now(),
+        )
+        self._diagnostics.publish(status)
+
+    def _free_mb(self) -> float:
+        """Space left for episodes [MB]."""
+        return shutil.disk_usage(self._directory).free / 1e6
+
+    def _clocks(self) -> tuple[int, int]:
+        """The node's time and a steady one of the same instant [ns]."""
+        while True:
+            before_ns, now_ns, after_ns = time.monotonic_ns(), self._now(), time.monotonic_ns()
+            if after_ns - before_ns < CLOCKS_NS:
+                return now_ns, after_ns
+
+    def _elapsed_ns(self) -> int:
+        """Time that runs as the robot's does and is not set by anybody [ns]."""
+        return self._now() if self._simulated else time.monotonic_ns()
+
+    def _now(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
 
     def close(self) -> None:
         """Finish a running episode: it is kept."""
         if self._recording is not None:
             try:
-                self._stop(None)
+                self._stop()
             except UserError as error:
                 self.get_logger().error(str(error))
-
-    def _now(self) -> int:
-        return int(self.get_clock().now().nanoseconds)
-
-
-def _answering(act: Any) -> Any:
-    """A service callback: the text that `act` gives, or the reason why it cannot."""
-
-    def callback(request: Any, response: Any) -> Any:
-        try:
-            response.success, response.message = True, act(request)
-        except UserError as error:
-            response.success, response.message = False, str(error)
-        return response
-
-    return callback
-
-
-def _qos(reliable: bool, latched: bool) -> QoSProfile:
-    return QoSProfile(
-        depth=DEPTH,
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-    )
-
-
-def _as_offered(qos: QoSProfile) -> OfferedQos:
-    return OfferedQos(
-        reliable=qos.reliability == ReliabilityPolicy.RELIABLE,
-        transient_local=qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
-    )
 
 
 def main() -> int:

@@ -1,0 +1,106 @@
+"""What the recorder subscribes to: raw, with the quality of service that the publishers offer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from robovlm_ros import messages
+from robovlm_ros.bags import OfferedQos
+from robovlm_ros.contract import CAMERA_TYPES, Camera, Command, Contract, StateSource
+from robovlm_ros.nodes.diagnostics import wrong_publishers
+from robovlm_ros.nodes.instruction import hear_instructions
+
+DEPTH, IMAGE_DEPTH = 2000, 100
+"""Messages of a topic that may wait for this node: 4 s of joint states at 500 Hz, 3 s of images at 30 Hz."""
+
+
+class RecordedTopics:
+    """Calls ``take(topic, data)`` for each message (CDR bytes) of a contract's topics and of some others."""
+
+    def __init__(
+        self, node: Node, contract: Contract, extra_topics: Sequence[str], take: Callable[[str, bytes], None]
+    ) -> None:
+        self._node, self._contract, self._take = node, contract, take
+        self._extra_topics = {topic for topic in extra_topics if topic}
+        self._complaints: set[str] = set()
+        self._subscribed: dict[str, tuple[str, QoSProfile, Any]] = {}
+        parts: list[Camera | StateSource | Command] = [*contract.cameras, *contract.state, *contract.commands]
+        for part in parts:
+            self._subscribe(part.topic, part.type, _qos(True, False))
+        self._open_instruction()
+
+    def __iter__(self) -> Iterator[tuple[str, str, OfferedQos]]:
+        """(topic, type, quality of service to say in a bag) of all that is subscribed to."""
+        for topic, (kind, qos, _) in list(self._subscribed.items()):
+            yield topic, kind, _as_offered(qos)
+        latched = OfferedQos(transient_local=True, depth=1)
+        yield self._contract.instruction_topic, self._contract.instruction_type, latched
+
+    def look_around(self) -> None:
+        """Match the quality of service of the publishers, find the extra topics, complain of wrong types."""
+        missing = self._extra_topics - set(self._subscribed)
+        for topic, kinds in self._node.get_topic_names_and_types() if missing else ():
+            if topic in missing and len(kinds) == 1:
+                self._subscribe(topic, kinds[0], _qos(*self._offered(topic)))
+        for topic, (kind, qos, _) in list(self._subscribed.items()):
+            reliable, latched = self._offered(topic)
+            # A driver that starts anew finds the subscription that it had: no message is lost to looking again.
+            if reliable != (qos.reliability == ReliabilityPolicy.RELIABLE) and self._node.count_publishers(topic):
+                self._subscribe(topic, kind, _qos(reliable, latched))
+            for complaint in wrong_publishers(self._node, topic, kind):
+                if complaint not in self._complaints:
+                    self._complaints.add(complaint)
+                    self._node.get_logger().error(complaint)
+
+    def _subscribe(self, topic: str, kind: str, qos: QoSProfile) -> None:
+        def receive(data: bytes) -> None:
+            self._take(topic, data)
+
+        qos.depth = IMAGE_DEPTH if kind in CAMERA_TYPES else DEPTH
+        subscription = self._node.create_subscription(messages.message_class(kind), topic, receive, qos, raw=True)
+        old = self._subscribed.get(topic)
+        self._subscribed[topic] = (kind, qos, subscription)
+        if old is not None:
+            self._node.destroy_subscription(old[2])
+
+    def _open_instruction(self) -> None:
+        unmatched: dict[bool, deque[bytes]] = {True: deque(maxlen=16), False: deque(maxlen=16)}
+
+        def receive(data: bytes, latched: bool) -> None:
+            # Without the last bytes, which may be padding: then DDS leaves whatever was in memory there.
+            text = data[:8] + data[8:].partition(b"\0")[0]
+            if text in unmatched[not latched]:  # it came through both subscriptions: it counts once
+                unmatched[not latched].remove(text)
+                return
+            unmatched[latched].append(text)
+            self._take(self._contract.instruction_topic, data)
+
+        hear_instructions(self._node, self._contract, receive, depth=IMAGE_DEPTH, raw=True)
+
+    def _offered(self, topic: str) -> tuple[bool, bool]:
+        """(reliable, transient local) as far as all publishers of a topic offer it; they match such a subscription."""
+        profiles = [info.qos_profile for info in self._node.get_publishers_info_by_topic(topic)]
+        return (
+            all(profile.reliability != ReliabilityPolicy.BEST_EFFORT for profile in profiles),
+            bool(profiles) and all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles),
+        )
+
+
+def _qos(reliable: bool, latched: bool) -> QoSProfile:
+    return QoSProfile(
+        depth=DEPTH,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def _as_offered(qos: QoSProfile) -> OfferedQos:
+    return OfferedQos(
+        reliable=qos.reliability == ReliabilityPolicy.RELIABLE,
+        transient_local=qos.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+    )

@@ -1,0 +1,135 @@
+"""The recorder by itself: episodes that begin and end on their own, and trouble that it says at once."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+
+from robovlm_ros import messages
+from robovlm_ros.bags import list_episodes, list_unfinished, read_episode, recover
+
+from .robots import CONTRACT, Robot, end, start_recorder, wait_until
+
+WRIST = CONTRACT.cameras[1].topic
+
+
+class Busy:
+    """Has the robot send a step every 50 ms until the end of the block; what it leaves out can change meanwhile."""
+
+    def __init__(self, robot: Robot) -> None:
+        self.robot, self.but = robot, ()
+        self.steps = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._send)
+
+    def _send(self) -> None:
+        while not self._over.wait(0.05):
+            for act in self.robot.step(time.time_ns(), self.steps, but=self.but):
+                act()
+            self.steps += 1
+
+    def __enter__(self) -> Busy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_a_number_of_episodes_of_a_fixed_length_records_itself(domain_id: int, tmp_path: Path) -> None:
+    robot = Robot(CONTRACT)
+    recorder = start_recorder(tmp_path, "episodes:=2", "episode_seconds:=0.6", "reset_seconds:=0.2")
+    try:
+        with Busy(robot):
+            output, _ = recorder.communicate(timeout=40)
+    finally:
+        robot.close()
+        recorder.kill()
+    assert recorder.returncode == 0, output
+    assert "all 2 episodes are recorded" in output
+    episodes = [read_episode(path) for path in list_episodes(tmp_path)]
+    assert len(episodes) == 2
+    for episode in episodes:
+        assert 0.3 < episode.duration_s < 3.0
+        assert sum(1 for _ in episode.messages()) > 10
+
+
+def test_trouble_is_said_at_once_on_diagnostics_and_kept_with_the_episode(domain_id: int, tmp_path: Path) -> None:
+    robot = Robot(CONTRACT)
+    heard: list[tuple[bytes, str]] = []
+    robot.node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda m: heard.extend((s.level, s.message) for s in m.status), 10
+    )
+    recorder = start_recorder(tmp_path)
+    try:
+        robot.wait_for_recorder()
+        with Busy(robot) as busy:
+            wait_until(lambda: busy.steps > 5, "the first steps")
+            path = Path(robot.call("start").message)
+            wait_until(lambda: any("records episode_" in text for _, text in heard), "diagnostics")
+            busy.but = (WRIST,)
+            wait_until(lambda: any("camera 'wrist'" in text and "silent" in text for _, text in heard), "silence")
+            busy.but = ()
+            wait_until(lambda: any("is back" in text for _, text in heard), "its return")
+            small = messages.message_class(CONTRACT.cameras[1].type)(height=2, width=3, step=9, encoding="rgb8")
+            small.data = np.zeros(18, np.uint8).tobytes()
+            messages.set_stamp(small, time.time_ns())
+            robot.send(WRIST, small)
+            wait_until(lambda: any("3x2, not of 64x64" in text for _, text in heard), "another size")
+            wait_until(lambda: any("64x64 again" in text for _, text in heard), "the right size")
+        robot.call("stop")
+    finally:
+        robot.close()
+        output = end(recorder)
+    assert {level for level, text in heard if text.startswith("records ")} == {b"\0"}
+    assert {level for level, text in heard if "3x2" in text} == {b"\1"}
+    said = [text for _, text in read_episode(path).incidents]
+    for part in ("camera 'wrist' (/wrist_camera/image_raw) is silent", "is back", "3x2, not of 64x64", "64x64 again"):
+        assert sum(part in text for text in said) == 1, said
+        assert part in output
+
+
+def test_an_episode_ends_before_the_disk_is_full_and_none_begins_then(domain_id: int, tmp_path: Path) -> None:
+    robot = Robot(CONTRACT)
+    recorder = start_recorder(tmp_path, "min_free_mb:=1000000")
+    try:
+        robot.wait_for_recorder()
+        response = robot.call("start")
+        assert not response.success
+        assert "MB left, below min_free_mb (1000000)" in response.message
+    finally:
+        robot.close()
+        end(recorder)
+    assert list_unfinished(tmp_path) == []
+
+
+def test_a_killed_recorder_leaves_what_a_repair_brings_back(domain_id: int, tmp_path: Path) -> None:
+    robot = Robot(CONTRACT)
+    recorder: subprocess.Popen[str] = start_recorder(tmp_path)
+    try:
+        robot.wait_for_recorder()
+        with Busy(robot):
+            first = Path(robot.call("start").message)
+            time.sleep(0.3)
+            assert robot.call("stop").success
+            second = Path(robot.call("start").message)
+            time.sleep(1.5)
+            killed_ns = time.time_ns()
+            recorder.kill()
+            recorder.wait()
+    finally:
+        robot.close()
+        recorder.kill()
+        recorder.communicate()
+    assert list_episodes(tmp_path) == [first]
+    assert sum(1 for _ in read_episode(first).messages()) > 10
+    (partial,) = list_unfinished(tmp_path)
+    assert recover(partial).path == second
+    newest = max(message.receive_ns for message in read_episode(second).messages())
+    assert (killed_ns - newest) / 1e9 < 1.0
