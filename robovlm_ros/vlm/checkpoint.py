@@ -92,12 +92,14 @@ def load_policy(
         with quiet():
             found = find_base(path, base)
             policy = _whole_policy(path, dtype) if found is None else _adapted_policy(path, *found, dtype)
-            processor = load_processor(path, policy.vlm.config.model_type, local=True)
-    except UserError:
-        raise
+            words = load_processor(path, policy.vlm.config.model_type, local=True)
+            processor = ActionTokenProcessor(policy.config, words)
+    except UserError as error:
+        named = str(path) in str(error)
+        raise UserError(str(error) if named else f"checkpoint {path}: {error}") from error
     except _BROKEN as error:
         raise UserError(f"checkpoint {path} cannot be loaded: {_one_line(error)}") from error
-    return policy.to(device).eval(), ActionTokenProcessor(policy.config, processor)
+    return policy.to(device).eval(), processor
 
 
 def _whole_policy(path: Path, dtype: str) -> ActionTokenPolicy:
