@@ -15,6 +15,7 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.vlm.checkpoint import load_policy, resolve_device
+from robovlm_ros.vlm.context import Context
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
@@ -23,8 +24,9 @@ from robovlm_ros.vlm.processor import ActionTokenProcessor
 class Memory:
     """What a policy with a history remembers from one decision to the next."""
 
-    latents: torch.Tensor
-    """(1, H, latent_num, D) action latents of the newest observations, at most window - 1 of them."""
+    history: torch.Tensor | Context
+    """What the policy's forward gave of the newest observations, at most window - 1 of them: their action latents
+    (1, H, latent_num, D), or what the VLM has read."""
     stamp_ns: int
     """Stamp of the newest of them [ns]."""
     instruction: str
@@ -101,13 +103,13 @@ class PolicyEngine:
         marks.append(clock())
         known = {*family.text_keys, "image_embeds", "state"}
         memory = self.memory if self.memory and self.memory.serves(observation, self._longest_ns) else None
-        history = None if memory is None else memory.latents
+        history = None if memory is None else memory.history
         output = self.policy(**{key: value for key, value in inputs.items() if key in known}, history=history)
         decided = output.actions[0]  # (C, A)
         self.memory = None
-        if output.history is not None and bool(output.history.isfinite().all()):
+        if output.history is not None and bool(output.latents.isfinite().all()):
             self.memory = Memory(
-                latents=output.history, stamp_ns=observation.stamp_ns, instruction=observation.instruction
+                history=output.history, stamp_ns=observation.stamp_ns, instruction=observation.instruction
             )
         marks.append(clock())
         actions = self.processor.actions(decided, observation.state)

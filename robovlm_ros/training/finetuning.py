@@ -59,7 +59,8 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation):
     resampler: dict[str, Any] | None = None
     """Resampler of image features: perceiver, in YAML a mapping of type, queries, depth, heads and head_width."""
     history: str = "one_step"
-    """What a decision rests on: one_step (the newest observation) or policy_head (a window, joined by the head)."""
+    """What a decision rests on: one_step (the newest observation), policy_head (a window, joined by the head) or
+    interleaved (a window, read by the VLM as one sequence)."""
     window: int = 1
     """Observations that a decision rests on, one per frame of the first camera; 1 for one_step."""
     prompt: str | None = None
@@ -314,7 +315,9 @@ def validation_error(policy: ActionTokenPolicy, dataset: WindowDataset, limit: i
         batch = {key: value.to(policy.device) for key, value in batch.items() if key != "item"}
         targets, valid = batch.pop("actions"), batch.pop("valid")
         decided = policy(**batch).actions
-        if processor.config.window > 1:  # (B, W, C, A): of each window, the observation that it was made for
+        if processor.config.history == "policy_head" and processor.config.window > 1:
+            # (B, W, C, A): of each window, the observation that it was made for; interleaved windows count as a whole,
+            # for running decides behind 1 to W observations alike
             last = (valid.amax(-1).sum(-1).long() - 1, torch.arange(len(valid), device=valid.device))
             decided, targets, valid = (value[last[1], last[0]] for value in (decided, targets, valid))
         wanted, given = (

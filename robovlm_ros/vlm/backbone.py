@@ -183,7 +183,46 @@ class Backbone:
 
     def decode(self, tokens: Tokens) -> torch.Tensor:
         """(B, L, D) last hidden states of the text tower; no other layer is kept and no head computed."""
-        return self.hidden_states(self.decoder, tokens, position_ids(tokens.mask))
+        return self.attend(tokens, self.positions(tokens), tokens.mask, self.blocks(tokens))
+
+    def positions(self, tokens: Tokens) -> torch.Tensor:
+        """(B, L) or (coordinates, B, L) position of each token of one frame."""
+        return position_ids(tokens.mask)
+
+    def blocks(self, tokens: Tokens) -> torch.Tensor | None:
+        """(B, L) number of the block in which a token attends in both directions, -1 for none; None: there are none."""
+        return None
+
+    def attend(
+        self,
+        tokens: Tokens,
+        positions: torch.Tensor,
+        mask: torch.Tensor,
+        blocks: torch.Tensor | None,
+        cache: Any = None,
+    ) -> torch.Tensor:
+        """(B, L, D) last hidden states of the text tower, behind L' tokens whose keys and values are in a cache.
+
+        Args:
+            tokens: what is new.
+            positions: (B, L) or (coordinates, B, L).
+            mask, blocks: (B, L' + L) of what was read and what is new.
+            cache: transformers' `Cache`, which the keys and values of what is new are added to; None: nothing was
+                read, and nothing is kept.
+        """
+        known = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        attention = self.attention_mask(tokens, mask, blocks, cache)
+        return self.hidden_states(
+            self.decoder, tokens, positions, attention_mask=attention, **known, **self.extras(tokens)
+        )
+
+    def attention_mask(self, tokens: Tokens, mask: torch.Tensor, blocks: torch.Tensor | None, cache: Any) -> Any:
+        """What the text tower takes as its attention mask; arguments as in `attend`."""
+        return mask
+
+    def extras(self, tokens: Tokens) -> dict[str, Any]:
+        """Further arguments of the text tower."""
+        return {}
 
     def image_grids(
         self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]
@@ -207,10 +246,8 @@ class Backbone:
         """(B, L, D) last hidden states of a text tower, or of what is around it, for these embeddings."""
         hidden: torch.Tensor = model(
             inputs_embeds=tokens.embeddings,
-            attention_mask=tokens.mask,
             position_ids=positions,
-            use_cache=False,
-            **more,
+            **{"attention_mask": tokens.mask, "use_cache": False, **more},
         ).last_hidden_state
         return hidden
 

@@ -16,9 +16,9 @@ from robovlm_ros.vlm.resampler import check_resampler
 FORMAT = 1
 """Version of the checkpoint folder; raised when an older program could not act on a newer folder."""
 
-HISTORIES = ("one_step", "policy_head")
+HISTORIES = ("one_step", "policy_head", "interleaved")
 """``one_step``: the newest observation alone. ``policy_head``: each observation goes through the VLM by itself, and the
-head joins the latents of a window of them."""
+head joins the latents of a window of them. ``interleaved``: the VLM reads a window of observations as one sequence."""
 
 
 class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -99,10 +99,17 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
         if self.history not in HISTORIES:
             raise UserError(f"history '{self.history}' is not one of: {', '.join(HISTORIES)}")
         if self.history == "one_step" and self.window != 1:
-            raise UserError(f"history 'one_step' has a window of 1, not {self.window}: choose history policy_head")
+            raise UserError(
+                f"history 'one_step' has a window of 1, not {self.window}: choose history policy_head or interleaved"
+            )
         if "{instruction}" not in self.prompt or "{images}" not in self.prompt:
             raise UserError(f"prompt '{self.prompt}' must hold {{images}} and {{instruction}}")
         family = family_of(self.vlm_type)
+        if self.history == "interleaved" and family.not_interleaved:
+            raise UserError(
+                f"history 'interleaved' is not for '{self.vlm_type}': {family.not_interleaved}; "
+                "choose history one_step or policy_head"
+            )
         check_latents(self, family)
         check_resampler(self.resampler, family)
         return contract

@@ -13,11 +13,12 @@ from transformers.utils import ModelOutput
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.backbone import Backbone, backbone_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.context import Context, read, read_window
 from robovlm_ros.vlm.heads import build_head
 from robovlm_ros.vlm.heads.base import HeadShape
 from robovlm_ros.vlm.latents import pool_latents
 from robovlm_ros.vlm.resampler import Resampler, read_resampler
-from robovlm_ros.vlm.sequence import gather
+from robovlm_ros.vlm.sequence import Tokens, gather
 
 
 @dataclass
@@ -30,8 +31,9 @@ class ActionTokenOutput(ModelOutput):  # type: ignore[misc]
     """(B, chunk_size, action_dim) normalised actions, probabilities where binary; when no targets were given."""
     latents: torch.Tensor | None = None
     """(B, latent_num, D) action latents; (B, W, latent_num, D) of a window."""
-    history: torch.Tensor | None = None
-    """(B, H, latent_num, D) latents to hand to the next forward of this episode; None when the policy uses none."""
+    history: torch.Tensor | Context | None = None
+    """What to hand to the next forward of this episode: of history policy_head the latents (B, H, latent_num, D) of the
+    newest observations, of interleaved what the VLM has read; None when there is nothing to go on from."""
 
 
 class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
@@ -67,7 +69,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
                 latent_num=config.latent_num,
                 chunk_size=config.chunk_size,
                 binary=tuple(contract.binary.tolist()),
-                window=config.window,
+                window=config.window if config.history == "policy_head" else 1,
             ),
             config.head or {},
         )
@@ -78,6 +80,11 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
                 "bins of the head: choose fewer bins"
             )
         self.resampler = None if config.resampler is None else Resampler(hidden, read_resampler(config.resampler))
+        if config.history == "interleaved" and self.head.fuses_history:
+            raise UserError(
+                f"head '{(config.head or {})['type']}' joins a window of latents, which history 'interleaved' leaves "
+                "to the VLM: choose history policy_head, or a head that looks at one observation"
+            )
         for module in () if vlm is None else vlm.modules():
             module._is_hf_initialized = True  # transformers' own mark: `post_init` draws no weights for these
         self.post_init()
@@ -125,15 +132,15 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         """(B, N, D) features of all cameras' images (B, cameras, 3, H, W), or of what the family makes of them."""
         return self.backbone.image_embeddings(pixel_values, **images)
 
-    def latents(
+    def prompt(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         image_embeds: torch.Tensor,
         state: torch.Tensor | None = None,
         **layout: torch.Tensor,
-    ) -> torch.Tensor:
-        """(B, latent_num, D) last hidden states at the action tokens, or means of the prompt's where there are none.
+    ) -> tuple[Tokens, torch.Tensor]:
+        """What the text tower reads of one observation, (B, L + K) tokens, and where what the policy added is (B, K).
 
         Args:
             input_ids: (B, L) prompt with image placeholders.
@@ -142,19 +149,10 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             state: (B, S) normalised state, when the policy has a state token.
             layout: what else the backbone's family wants to know of the prompt, such as image_grid_thw.
         """
-        backbone = self.backbone
         if self.resampler is not None:
             image_embeds = self.resampler(image_embeds, len(self.config.cameras))  # (B, cameras * M, D)
-        tokens = backbone.embed(input_ids, attention_mask, image_embeds, **layout)  # embeddings (B, L, D)
-        tokens, positions = tokens.insert(self.added(len(input_ids), state))  # embeddings (B, L + K, D)
-        hidden = backbone.decode(tokens)  # (B, L + K, D)
-        config, dtype = self.config, self.new_dtype
-        if self.action_token is None:
-            return pool_latents(hidden, tokens, backbone, pooled=config.pooled, latent_num=config.latent_num).to(
-                dtype
-            )  # (B, latent_num, D)
-        latents = gather(hidden, positions[:, -config.latent_num :])  # (B, latent_num, D)
-        return latents.to(dtype)  # the head stays exact where the backbone computes in halves
+        tokens = self.backbone.embed(input_ids, attention_mask, image_embeds, **layout)  # embeddings (B, L, D)
+        return tokens.insert(self.added(len(input_ids), state))  # embeddings (B, L + K, D)
 
     def added(self, batch: int, state: torch.Tensor | None) -> torch.Tensor:
         """(B, K, D) what stands behind the prompt: state token and action tokens, those of them that there are."""
@@ -176,7 +174,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         pixel_values: torch.Tensor | None = None,
         image_embeds: torch.Tensor | None = None,
         state: torch.Tensor | None = None,
-        history: torch.Tensor | None = None,
+        history: torch.Tensor | Context | None = None,
         actions: torch.Tensor | None = None,
         valid: torch.Tensor | None = None,
         **images: torch.Tensor,
@@ -185,15 +183,20 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
 
         All inputs but ``history`` may have a window dimension behind the batch, (B, W, ...): then so have targets,
         actions and latents. Samples with fewer observations than W are filled up at the end, with ``valid`` 0 there:
-        heads are causal, so that what comes later changes nothing.
+        heads and histories are causal, so that what comes later changes nothing.
+
+        With history ``interleaved`` a window is one sequence, and running reads an observation behind those that were
+        read before. With ``window`` of them the sequence is full, and the next observation begins a new one: a window
+        that slides could equal no forward, for what is kept of an observation has seen all those before it. Training
+        shows each number of observations from 1 to ``window``, as running does.
 
         Args:
             input_ids, attention_mask: (B, L) the prompt.
             pixel_values: (B, cameras, 3, H, W) images, or
             image_embeds: (B, N, D) their features, computed before.
             state: (B, S) normalised state.
-            history: (B, H, latent_num, D) what the forward of the previous observation gave; for running, that is
-                without window and targets.
+            history: what the forward of the previous observation gave; for running, that is without window and
+                targets.
             actions: (B, C, A) targets, 0 or 1 where binary.
             valid: (B, C) 1 for target steps that count; all of them by default.
             images: further tensors of the backbone's own processor, that say where images lie for instance.
@@ -212,9 +215,11 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             features = self.image_embeddings(rows(pixel_values), **layout)
         else:
             features = rows(image_embeds)
-        latents = self.latents(
+        tokens, places = self.prompt(
             rows(input_ids), rows(attention_mask), features, None if state is None else rows(state), **layout
-        )  # (B W, latent_num, D)
+        )
+        hidden, context = self._read(tokens, batch, history)  # (B W, L + K, D)
+        latents = self._latents(hidden, tokens, places)  # (B W, latent_num, D)
         latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
         window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)
         if actions is None:
@@ -222,7 +227,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             return ActionTokenOutput(
                 actions=decided if windowed else decided[:, -1],
                 latents=latents,
-                history=window[:, 1 - self.config.window :] if self.config.window > 1 else None,
+                history=window[:, 1 - self.config.window :] if self.head.shape.window > 1 else context,
             )
         if valid is None:
             valid = torch.ones(actions.shape[:-1], device=actions.device)
@@ -230,10 +235,32 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             window, actions, valid = latents[:, None], actions[:, None], valid[:, None]  # windows of 1
         return ActionTokenOutput(loss=self.head.loss(window, actions, valid), latents=latents)
 
-    def _window(self, latents: torch.Tensor, history: torch.Tensor | None) -> torch.Tensor:
+    def _read(
+        self, tokens: Tokens, batch: torch.Size, history: torch.Tensor | Context | None
+    ) -> tuple[torch.Tensor, Context | None]:
+        """(B W, L, D) last hidden states, and what the next observation of an interleaved history is read behind."""
+        if self.config.history != "interleaved" or self.config.window == 1:
+            return self.backbone.decode(tokens), None
+        if len(batch) == 2:
+            return read_window(self.backbone, tokens, batch[1]), None
+        if history is not None and not isinstance(history, Context):
+            raise ValueError("history 'interleaved' goes on from a context")
+        hidden, context = read(self.backbone, tokens, history)
+        return hidden, context if context.frames < self.config.window else None
+
+    def _latents(self, hidden: torch.Tensor, tokens: Tokens, places: torch.Tensor) -> torch.Tensor:
+        """(B, latent_num, D) hidden states at the action tokens, or means of the prompt's where there are none."""
+        config = self.config
+        if self.action_token is None:
+            latents = pool_latents(hidden, tokens, self.backbone, pooled=config.pooled, latent_num=config.latent_num)
+        else:
+            latents = gather(hidden, places[:, -config.latent_num :])
+        return latents.to(self.new_dtype)  # the head stays exact where the backbone computes in halves
+
+    def _window(self, latents: torch.Tensor, history: torch.Tensor | Context | None) -> torch.Tensor:
         """(B, W, latent_num, D) the newest latents (B, latent_num, D) behind those of earlier observations."""
         window = latents[:, None]  # (B, 1, latent_num, D)
-        if history is not None and self.config.window > 1:
+        if isinstance(history, torch.Tensor) and self.head.shape.window > 1:
             window = torch.cat([history, window], dim=1)[:, -self.config.window :]  # (B, <= window, latent_num, D)
         return window
 

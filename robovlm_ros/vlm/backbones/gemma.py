@@ -1,7 +1,7 @@
 """PaliGemma and Gemma 3: image tokens, and in PaliGemma the whole prompt, attend in both directions.
 
 A text tower that is given a padding mask alone would be causal throughout, which these models never saw in
-training. Their own `forward` makes the right masks from token types, so it is called with ready embeddings.
+training. The masks are made here as their own `forward` makes them, for it knows of one prompt only.
 """
 
 from __future__ import annotations
@@ -9,6 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional
+from transformers.masking_utils import (
+    blockwise_overlay,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+    sliding_window_overlay,
+)
 
 from robovlm_ros.vlm.backbone import Backbone
 from robovlm_ros.vlm.prompts import QUESTION
@@ -25,12 +32,23 @@ class PaliGemmaBackbone(Backbone):
         """A task in the words of pre-training: "answer", language, question (PaliGemma, Beyer et al. 2024)."""
         return "{images}answer en " + QUESTION
 
-    def decode(self, tokens: Tokens) -> torch.Tensor:
-        """(B, L, D) last hidden states; positions count from one, as the class does."""
-        types = (tokens.ids == NEW).long()  # (B, L) 0 in the prefix, 1 in the suffix
-        return self.hidden_states(
-            self.model.base_model, tokens, position_ids(tokens.mask) + 1, token_type_ids=types
-        )  # (B, L, D)
+    def positions(self, tokens: Tokens) -> torch.Tensor:
+        """(B, L); they count from one, as the class does."""
+        return position_ids(tokens.mask) + 1
+
+    def blocks(self, tokens: Tokens) -> torch.Tensor:
+        """(B, L) 0 in the prefix, -1 in the suffix."""
+        return torch.where(tokens.ids == NEW, -1, 0)
+
+    def attention_mask(self, tokens: Tokens, mask: torch.Tensor, blocks: torch.Tensor | None, cache: Any) -> Any:
+        """Of all layers, or of each kind of layer; a block is seen as a whole in layers of local attention, too."""
+        config: Any = self.decoder.config
+        known = {"config": config, "inputs_embeds": tokens.embeddings, "attention_mask": mask, "past_key_values": cache}
+        whole = create_causal_mask(**known, block_sequence_ids=blocks)
+        if getattr(config, "sliding_window", None) is None:
+            return whole
+        local = create_sliding_window_causal_mask(**known, block_sequence_ids=blocks)
+        return {"full_attention": whole, "sliding_attention": local}
 
 
 class Gemma3Backbone(Backbone):
@@ -42,9 +60,20 @@ class Gemma3Backbone(Backbone):
         tokenizer = processor.tokenizer
         return (str(tokenizer.boi_token), str(tokenizer.image_token), str(tokenizer.eoi_token))
 
-    def decode(self, tokens: Tokens) -> torch.Tensor:
-        """(B, L, D) last hidden states."""
-        types = (tokens.ids == self.image_token_id).long()  # (B, L) 1 for image tokens
-        return self.hidden_states(
-            self.model.base_model, tokens, position_ids(tokens.mask), token_type_ids=types
-        )  # (B, L, D)
+    def blocks(self, tokens: Tokens) -> torch.Tensor:
+        """(B, L) number of the image of which a token is, -1 for words."""
+        is_image = tokens.ids == self.image_token_id
+        begins = is_image & ~functional.pad(is_image, (1, 0))[:, :-1]
+        return torch.where(is_image, begins.cumsum(1) - 1, -1)
+
+    def attention_mask(self, tokens: Tokens, mask: torch.Tensor, blocks: torch.Tensor | None, cache: Any) -> Any:
+        """Of each kind of layer; layers of local attention see of an image no more than is near."""
+        config: Any = self.decoder.config
+        known = {"config": config, "inputs_embeds": tokens.embeddings, "attention_mask": mask, "past_key_values": cache}
+        near = sliding_window_overlay(config.sliding_window)
+        return {
+            "full_attention": create_causal_mask(**known, block_sequence_ids=blocks),
+            "sliding_attention": create_causal_mask(
+                **known, or_mask_function=blockwise_overlay(blocks), and_mask_function=near
+            ),
+        }

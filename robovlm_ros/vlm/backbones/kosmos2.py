@@ -70,10 +70,9 @@ class Kosmos2Backbone(Backbone):
         features: torch.Tensor = model.image_to_text_projection(nn.functional.normalize(seen, dim=-1))[0]
         return features.reshape(len(pixel_values), -1, features.shape[-1])  # (B, N, D)
 
-    def decode(self, tokens: Tokens) -> torch.Tensor:
-        """(B, L, D) last hidden states; positions begin behind the index of padding."""
-        first = int(self.model.config.text_config.pad_token_id) + 1
-        return self.hidden_states(self.decoder, tokens, position_ids(tokens.mask) + first)
+    def positions(self, tokens: Tokens) -> torch.Tensor:
+        """(B, L); they begin behind the index of padding."""
+        return position_ids(tokens.mask) + int(self.model.config.text_config.pad_token_id) + 1
 
     def image_grids(
         self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]

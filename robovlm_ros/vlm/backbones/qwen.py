@@ -41,10 +41,6 @@ class QwenBackbone(Backbone):
         """(B * N, D) features of each vision layer that the text tower gets, the last layer's first."""
         return [torch.cat(list(found.pooler_output))]
 
-    def decode(self, tokens: Tokens) -> torch.Tensor:
-        """(B, L, D) last hidden states."""
-        return self.hidden_states(self.decoder, tokens, self.positions(tokens))
-
     def positions(self, tokens: Tokens) -> torch.Tensor:
         """(3, B, L) time, row and column of each token; what the policy adds counts on behind the prompt."""
         positions: torch.Tensor = self.model.base_model.get_rope_index(
@@ -79,14 +75,11 @@ class Qwen3VLBackbone(QwenBackbone):
         """(B * N, D) features of each vision layer that the text tower gets, the last layer's first."""
         return [torch.cat(list(level)) for level in (found.pooler_output, *found.deepstack_features)]
 
-    def decode(self, tokens: Tokens) -> torch.Tensor:
-        """(B, L, D) last hidden states."""
+    def extras(self, tokens: Tokens) -> dict[str, Any]:
+        """Where image tokens are, and the early features of each."""
         width = tokens.embeddings.shape[-1]
         early = tokens.images[..., width:].flatten(0, 1).to(tokens.embeddings.dtype)  # (B * N, layers * D)
-        return self.hidden_states(
-            self.decoder,
-            tokens,
-            self.positions(tokens),
-            visual_pos_masks=tokens.ids == self.image_token_id,
-            deepstack_visual_embeds=list(torch.split(early, width, dim=-1)),
-        )  # (B, L, D)
+        return {
+            "visual_pos_masks": tokens.ids == self.image_token_id,
+            "deepstack_visual_embeds": list(torch.split(early, width, dim=-1)),
+        }
