@@ -14,7 +14,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from robovlm_ros.checkpoints import find_checkpoint, find_contract
+from robovlm_ros.checkpoints import ATTENTIONS, DTYPES, find_checkpoint, find_contract
 
 BOOLEANS = ["true", "false"]
 
@@ -36,6 +36,15 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 "device", default_value="auto", choices=["auto", "cpu", "cuda"], description="Where inference runs"
+            ),
+            DeclareLaunchArgument(
+                "dtype", default_value="auto", choices=list(DTYPES), description="Type of the VLM's weights"
+            ),
+            DeclareLaunchArgument(
+                "attention",
+                default_value="auto",
+                choices=list(ATTENTIONS),
+                description="How the VLM's attention is computed",
             ),
             DeclareLaunchArgument(
                 "lockstep", default_value="false", choices=BOOLEANS, description="The simulator waits for the policy"
@@ -69,6 +78,8 @@ def generate_launch_description() -> LaunchDescription:
                         "checkpoint": _text("checkpoint"),
                         "instruction": _text("instruction"),
                         "device": _text("device"),
+                        "dtype": _text("dtype"),
+                        "attention": _text("attention"),
                         "lockstep": _flag("lockstep"),
                         "use_sim_time": _flag("lockstep"),
                     }

@@ -19,6 +19,10 @@ CONTRACT = "contract.yaml"
 """File of a checkpoint folder that holds the contract it was trained with."""
 ADAPTERS = "adapters"
 """Folder of a checkpoint folder that holds adapters."""
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Types of a backbone's weights; auto: that in which they lie in their folder."""
+ATTENTIONS = ("auto", "eager", "sdpa", "flash_attention_2", "flex_attention")
+"""Implementations of attention, by transformers' names; auto: the one that it takes for that model by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,3 +104,10 @@ def find_contract(checkpoint: Path, given: str = "") -> Contract:
                 "which the policy cannot hold safely yet; use a position command"
             )
     return contract
+
+
+def check_computing(dtype: str, attention: str) -> None:
+    """UserError unless both are known."""
+    for name, value, known in (("dtype", dtype, DTYPES), ("attention", attention, ATTENTIONS)):
+        if value not in known:
+            raise UserError(f"{name} '{value}' is not one of: {', '.join(known)}")

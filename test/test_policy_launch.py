@@ -79,6 +79,7 @@ def test_a_checkpoint_that_is_missing_or_does_not_fit_ends_the_launch_before_any
     text = (LAUNCH_FILE.parent.parent / "config" / "robots" / "tabletop.yaml").read_text()
     other.write_text(text.replace("rate_hz: 10.0", "rate_hz: 5.0", 1))
     for arguments, reason in (
+        (["attention:=fast"], "flash_attention_2"),
         (["checkpoint:=/no/such"], "no checkpoint '/no/such' (a folder, or one of: "),
         ([f"checkpoint:={checkpoint}", f"contract:={other}"], "rate_hz: trained with 10.0, given 5.0"),
     ):

@@ -236,10 +236,11 @@ def test_without_an_instruction_or_after_a_stop_nothing_is_sent(world: World) ->
 
 
 def test_in_lockstep_each_observation_gets_exactly_one_command_with_its_stamp(domain_id: int, checkpoint: Path) -> None:
-    world = World({"checkpoint": str(checkpoint), "lockstep": "true"})
+    world = World({"checkpoint": str(checkpoint), "lockstep": "true", "dtype": "bfloat16", "attention": "eager"})
     try:
         robot = world.robot
-        world.start_policy()
+        vlm = world.start_policy()._engine.policy.vlm
+        assert (vlm.dtype, vlm.config._attn_implementation) == (torch.bfloat16, "eager")
         robot.latched.publish(String(data="reach the red block"))
         time.sleep(0.5)
         stamps = [10_000_000_000 + CONTRACT.step_ns * i for i in range(5)]

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -32,7 +31,8 @@ from robovlm_ros.nodes.diagnostics import diagnostics, in_words, wrong_publisher
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.instruction import hear_instructions
 from robovlm_ros.nodes.intervention import obey_interventions
-from robovlm_ros.nodes.parameters import choice, declare, fixed, follow, limited
+from robovlm_ros.nodes.parameters import declare, follow
+from robovlm_ros.nodes.policy_settings import Settings
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
 
@@ -44,28 +44,6 @@ REPEAT_S = 5.0
 """A situation that lasts is said again after this time [s]."""
 DIAGNOSTICS_S = 1.0
 """Period of ``/diagnostics`` [s]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Parameters of the policy node."""
-
-    checkpoint: str = fixed("tabletop")
-    """Folder of a policy checkpoint, or the name of a shipped one."""
-    contract: str = fixed("")
-    """Contract of the robot, a YAML file or a shipped name; empty: the one that the policy was trained with."""
-    device: str = choice("auto", ("auto", "cpu", "cuda"), fixed=True)
-    """Where inference runs; auto: on a GPU if there is one."""
-    threads: int = limited(1, 1, 256, fixed=True)
-    """CPU threads of inference."""
-    instruction: str = fixed("")
-    """What to do from the start, until another instruction comes; empty: wait for one."""
-    lockstep: bool = fixed(False)
-    """Answer each observation with exactly one command, for a simulator that waits for it."""
-    max_chunk_age_s: float = limited(1.0, 0.02, 60.0, fixed=True)
-    """The robot holds when the newest decision rests on an observation older than this [s]."""
-    statistics_period_s: float = limited(10.0, 0.5, 3600.0)
-    """Time between two lines of statistics in the log [s]."""
 
 
 class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
@@ -80,7 +58,9 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         messages.check_contract(self._contract)
         from robovlm_ros.runtime.engine import PolicyEngine  # takes seconds: what is wrong above is said at once
 
-        self._engine = PolicyEngine.load(folder, settings.device, settings.threads)
+        self._engine = PolicyEngine.load(
+            folder, settings.device, settings.threads, dtype=settings.dtype, attention=settings.attention
+        )
         self._engine.warm_up()
         gc.freeze()  # collecting all that was loaded would cost tenths of a second, now and then and at the end
         self._sensing = threading.Condition()

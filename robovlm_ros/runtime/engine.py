@@ -50,8 +50,15 @@ class PolicyEngine:
         self._longest_ns = round(self.contract.camera(self.cameras[0]).max_age_s * 1e9)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str = "cpu", threads: int = 1) -> PolicyEngine:
-        """Load a checkpoint folder; UserError if it cannot be.
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        device: str = "cpu",
+        threads: int = 1,
+        dtype: str = "auto",
+        attention: str = "auto",
+    ) -> PolicyEngine:
+        """Load a checkpoint folder; UserError if it cannot be. For dtype and attention see `load_policy`.
 
         ``threads`` is PyTorch's number of threads in this process: one is fastest for small models, for
         threads that wait for each other spin.
@@ -60,7 +67,7 @@ class PolicyEngine:
             raise UserError(f"threads must be at least 1, not {threads}")
         place = resolve_device(device)
         torch.set_num_threads(threads)
-        return cls(*load_policy(folder, str(place)))
+        return cls(*load_policy(folder, str(place), dtype, attention=attention))
 
     @property
     def contract(self) -> Contract:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from robovlm_ros.action import to_relative
-from robovlm_ros.checkpoints import Base
+from robovlm_ros.checkpoints import Base, check_computing
 from robovlm_ros.contract import NORMALISATIONS
 from robovlm_ros.errors import UserError
 from robovlm_ros.training.augmentation import Augmentation, Augmenter
@@ -29,6 +29,7 @@ from robovlm_ros.vlm.adapters import merge_adapters
 from robovlm_ros.vlm.agreement import check_family
 from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.checkpoint import load_vlm, name_base, resolve_device
+from robovlm_ros.vlm.computing import check_device, check_trained_types
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head, head_options
 from robovlm_ros.vlm.normalisation import fit, methods_of, relative_limits
@@ -81,6 +82,11 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation):
     """Seed of the new weights, the split and the order."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    dtype: str = "auto"
+    """Type of the backbone's weights: auto (as in its folder), float32, bfloat16 or float16. What is new, and adapters,
+    learn in float32."""
+    attention: str = "auto"
+    """How attention is computed: auto, eager, sdpa, flash_attention_2 or flex_attention, as transformers names them."""
     save: str = "merged"
     """merged: a complete policy. adapters: only what was learned; the base stays where it is and must not change."""
 
@@ -100,6 +106,7 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation):
         if self.augments and self.cache_features and not self.train_vision:
             raise UserError("augment_* needs images, but image features are computed once: set cache_features false")
         head_options(self.head)
+        check_computing(self.dtype, self.attention)
         if self.save not in ("merged", "adapters"):
             raise UserError(f"save '{self.save}' is not one of: merged, adapters")
         if self.save == "adapters" and not (self.lora_rank or self.freeze_backbone):
@@ -124,7 +131,8 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     """Read the episodes in ``directory`` and train a policy on the vision-language model ``base``."""
     torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
-    vlm, backbone_processor = load_vlm(base)
+    check_device(options.attention, device)
+    vlm, backbone_processor = load_vlm(base, options.dtype, options.attention)
     below = name_base(base) if options.save == "adapters" else None
     vlm.to(device)
     episodes = open_episodes(directory)
@@ -134,6 +142,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     policy = ActionTokenPolicy.from_vlm(vlm, config)
     check_family(policy, processor)
     apply_switches(policy, options, options.seed)
+    check_trained_types(policy)
 
     def progress(done: int, total: int) -> None:
         if done % max(1, total // 10) == 0:

@@ -16,9 +16,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, ProcessorMi
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 from transformers.utils import logging
 
-from robovlm_ros.checkpoints import ADAPTERS, CONTRACT, Base, find_base
+from robovlm_ros.checkpoints import ADAPTERS, ATTENTIONS, CONTRACT, Base, find_base
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.adapters import NEW_PARTS, adapted, load_adapters, save_adapters
+from robovlm_ros.vlm.computing import check_device, check_model, from_pretrained_options
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.folders import from_hub, is_local, policy_folder, vlm_folder
 from robovlm_ros.vlm.policy import ActionTokenPolicy
@@ -81,31 +82,36 @@ def load_policy(
     device: str = "cpu",
     dtype: str = "auto",
     base: str | os.PathLike[str] | None = None,
+    attention: str = "auto",
 ) -> tuple[ActionTokenPolicy, ActionTokenProcessor]:
     """The policy, ready to act, and its processor; UserError for a missing, damaged or foreign folder.
 
     ``folder`` may be a hub name. A folder of adapters is put on its base and merged; ``base`` names another place of
-    that base, whose weights must be the same: each loading reads them twice, once for their SHA-256.
+    that base, whose weights must be the same: each loading reads them twice, once for their SHA-256. ``dtype`` is that
+    of the backbone's weights, ``attention`` how it is computed: see `robovlm_ros.checkpoints`.
     """
     path = policy_folder(folder)
+    check_device(attention, torch.device(device))
+    how = from_pretrained_options(dtype, attention)
     try:
         with quiet():
             found = find_base(path, base)
-            policy = _whole_policy(path, dtype) if found is None else _adapted_policy(path, *found, dtype)
+            policy = _whole_policy(path, how) if found is None else _adapted_policy(path, *found, how)
             words = load_processor(path, policy.vlm.config.model_type, local=True)
             processor = ActionTokenProcessor(policy.config, words)
     except UserError as error:
         named = str(path) in str(error)
         raise UserError(str(error) if named else f"checkpoint {path}: {error}") from error
     except _BROKEN as error:
-        raise UserError(f"checkpoint {path} cannot be loaded: {_one_line(error)}") from error
+        raise UserError(f"checkpoint {path} cannot be loaded{_with(attention)}: {_one_line(error)}") from error
+    check_model(policy, attention)
     return policy.to(device).eval(), processor
 
 
-def _whole_policy(path: Path, dtype: str) -> ActionTokenPolicy:
+def _whole_policy(path: Path, how: Mapping[str, Any]) -> ActionTokenPolicy:
     # sizes that do not match are reported in `loading`, and refused below with all that does not fit
     policy, loading = ActionTokenPolicy.from_pretrained(
-        path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=dtype,
+        path, local_files_only=True, trust_remote_code=False, use_safetensors=True, **how,
         output_loading_info=True, ignore_mismatched_sizes=True,
     )  # fmt: skip
     _check_loaded(path, loading, ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -113,7 +119,7 @@ def _whole_policy(path: Path, dtype: str) -> ActionTokenPolicy:
     return found
 
 
-def _adapted_policy(path: Path, base: Base, folder: Path | None, dtype: str) -> ActionTokenPolicy:
+def _adapted_policy(path: Path, base: Base, folder: Path | None, how: Mapping[str, Any]) -> ActionTokenPolicy:
     config = ActionTokenConfig.from_pretrained(path)
     if folder is None:
         if is_local(base.name):
@@ -123,7 +129,9 @@ def _adapted_policy(path: Path, base: Base, folder: Path | None, dtype: str) -> 
             )
         folder = from_hub(base.name)
     base.check(folder, path)
-    vlm = _load_model(vlm_folder(folder), local=True, dtype=config.dtype or "auto" if dtype == "auto" else dtype)
+    if how["dtype"] == "auto":
+        how = {**how, "dtype": config.dtype or "auto"}
+    vlm = _load_model(vlm_folder(folder), local=True, how=how)
     policy = ActionTokenPolicy.from_vlm(vlm, config)
     load_adapters(path, policy)
     return policy
@@ -136,29 +144,33 @@ def _check_loaded(path: Any, loading: Mapping[str, Any], kinds: Sequence[str]) -
         raise UserError(f"checkpoint {path} does not fit its configuration: {wrong[0]} ({len(wrong)} such weights)")
 
 
-def load_vlm(name_or_path: str | os.PathLike[str], dtype: str = "auto") -> tuple[Any, Any]:
+def load_vlm(name_or_path: str | os.PathLike[str], dtype: str = "auto", attention: str = "auto") -> tuple[Any, Any]:
     """A vision-language model and its processor, from a local folder or by a hub name.
 
     UserError for a weight that is missing or of another shape. Weights that the class does not use are left aside,
     for published folders have them (a vision tower's pooling, say), and they change nothing.
     """
+    how = from_pretrained_options(dtype, attention)
     local = is_local(name_or_path)
     name_or_path = vlm_folder(name_or_path) if local else name_or_path
     try:
         with quiet():
-            model = _load_model(name_or_path, local=local, dtype=dtype)
+            model = _load_model(name_or_path, local=local, how=how)
             processor = load_processor(name_or_path, model.config.model_type, local=local)
     except UserError:
         raise
     except _BROKEN as error:
         where = "" if local else " (there is no such folder, and the hub did not give it)"
-        raise UserError(f"vision-language model {name_or_path} cannot be loaded{where}: {_one_line(error)}") from error
+        raise UserError(
+            f"vision-language model {name_or_path} cannot be loaded{where}{_with(attention)}: {_one_line(error)}"
+        ) from error
+    check_model(model, attention)
     return model, processor
 
 
-def _load_model(name_or_path: str | os.PathLike[str], *, local: bool, dtype: Any) -> Any:
+def _load_model(name_or_path: str | os.PathLike[str], *, local: bool, how: Mapping[str, Any]) -> Any:
     model, loading = AutoModelForImageTextToText.from_pretrained(
-        name_or_path, local_files_only=local, trust_remote_code=False, dtype=dtype, use_safetensors=True,
+        name_or_path, local_files_only=local, trust_remote_code=False, use_safetensors=True, **how,
         output_loading_info=True, ignore_mismatched_sizes=True,
     )  # fmt: skip
     _check_loaded(name_or_path, loading, ("missing_keys", "mismatched_keys"))
@@ -204,6 +216,12 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _with(attention: str) -> str:
+    return (
+        "" if attention == "auto" else f" with attention '{attention}' (attention is one of: {', '.join(ATTENTIONS)})"
+    )
 
 
 def _one_line(error: BaseException) -> str:

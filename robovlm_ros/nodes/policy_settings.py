@@ -1,0 +1,34 @@
+"""Parameters of the policy node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robovlm_ros.checkpoints import ATTENTIONS, DTYPES
+from robovlm_ros.nodes.parameters import choice, fixed, limited
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Parameters of the policy node."""
+
+    checkpoint: str = fixed("tabletop")
+    """Folder of a policy checkpoint, or the name of a shipped one."""
+    contract: str = fixed("")
+    """Contract of the robot, a YAML file or a shipped name; empty: the one that the policy was trained with."""
+    device: str = choice("auto", ("auto", "cpu", "cuda"), fixed=True)
+    """Where inference runs; auto: on a GPU if there is one."""
+    threads: int = limited(1, 1, 256, fixed=True)
+    """CPU threads of inference."""
+    dtype: str = choice("auto", DTYPES, fixed=True)
+    """Type of the VLM's weights; auto: as in the checkpoint."""
+    attention: str = choice("auto", ATTENTIONS, fixed=True)
+    """How the VLM's attention is computed; auto: by what transformers takes for it."""
+    instruction: str = fixed("")
+    """What to do from the start, until another instruction comes; empty: wait for one."""
+    lockstep: bool = fixed(False)
+    """Answer each observation with exactly one command, for a simulator that waits for it."""
+    max_chunk_age_s: float = limited(1.0, 0.02, 60.0, fixed=True)
+    """The robot holds when the newest decision rests on an observation older than this [s]."""
+    statistics_period_s: float = limited(10.0, 0.5, 3600.0)
+    """Time between two lines of statistics in the log [s]."""
