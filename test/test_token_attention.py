@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from robovlm_ros.vlm.attention import attend, image_grids
 from robovlm_ros.vlm.grid import square_side
 
 from .families import FAMILIES, save_family
-from .makers import observation
+from .makers import observation, small_policy
 from .test_vlm_families import CONTRACT, TEXTS, policy_of
 
 
@@ -93,16 +94,41 @@ def test_what_changes_in_a_cell_of_the_image_changes_its_token(
         assert grid.rows * grid.columns > 1
         height, width = images[camera].shape[:2]
         left, top, right, bottom = grid.box
-        for row in range(grid.rows):
-            for column in range(grid.columns):
-                x = (left + (right - left) * (column + 0.5) / grid.columns) * width
-                y = (top + (bottom - top) * (row + 0.5) / grid.rows) * height
-                changed = {**images, camera: images[camera].copy()}
-                changed[camera][max(0, int(y) - 1) : int(y) + 1, max(0, int(x) - 1) : int(x) + 1] ^= 128
-                moved = (features(changed) - base).norm(dim=-1)[grid.tokens]  # (rows * columns,)
+        for row, column, inside in itertools.product(range(grid.rows), range(grid.columns), (0.25, 0.75)):
+            x = (left + (right - left) * (column + inside) / grid.columns) * width
+            y = (top + (bottom - top) * (row + inside) / grid.rows) * height
+            changed = {**images, camera: images[camera].copy()}
+            changed[camera][max(0, int(y) - 1) : int(y) + 1, max(0, int(x) - 1) : int(x) + 1] ^= 128
+            moved = (features(changed) - base).norm(dim=-1)[grid.tokens]  # (rows * columns,)
+            if 0 < x < width and 0 < y < height:  # else in the margin that a processor put around the image
                 expected = torch.zeros(grid.rows * grid.columns, dtype=torch.bool)
                 expected[row * grid.columns + column] = True
-                assert torch.equal(moved > 0.05 * moved.max(), expected), (camera, row, column, moved)
+                assert torch.equal(moved > 0.5 * moved.max(), expected), (camera, row, column, moved)
+
+
+@pytest.mark.parametrize("latent_num", [1, 2])
+def test_weights_and_rollout_are_made_of_what_transformers_itself_reports(latent_num: int) -> None:
+    policy, processor = small_policy(latent_num=latent_num)
+    inputs = processor.collate([processor(observation(processor.contract))])
+    seen = attend(policy, inputs)
+    text = policy.vlm.model.text_model
+    embeddings = []
+    handle = text.register_forward_pre_hook(lambda _m, _a, given: embeddings.append(given), with_kwargs=True)
+    with torch.inference_mode():
+        policy(**inputs)
+        handle.remove()
+        text.set_attn_implementation("eager")
+        given = {key: embeddings[0][key] for key in ("inputs_embeds", "attention_mask", "position_ids")}
+        layers = text(**given, output_attentions=True, use_cache=False).attentions
+    own = torch.stack([layer[0] for layer in layers])  # (layers, heads, L, L)
+    torch.testing.assert_close(seen.weights[0], own[:, :, -latent_num:], atol=1e-6, rtol=0)
+    rollout = np.eye(own.shape[-1])
+    for matrix in own.mean(1).double().numpy():
+        rollout = (0.5 * matrix + 0.5 * np.eye(len(matrix))) @ rollout
+    np.testing.assert_allclose(seen.rollout[0].numpy(), rollout[-latent_num:], atol=1e-6)
+    shares = seen.shares(seen.rollout)
+    np.testing.assert_allclose(shares["action tokens"][0], rollout[-latent_num:, -latent_num:].sum(1), atol=1e-6)
+    np.testing.assert_allclose(shares["state token"][0], rollout[-latent_num:, -latent_num - 1], atol=1e-6)
 
 
 def test_attention_and_places_that_do_not_exist_are_refused_with_the_reason(folders: dict[str, Path]) -> None:
