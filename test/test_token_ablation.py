@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +221,17 @@ def test_inspect_token_refuses_what_cannot_work_in_one_line(tmp_path: Path, caps
     save_policy(tmp_path / "arm", policy, processor)
     assert inspect(["token", str(tmp_path / "arm"), "--episode", str(episode_path)]) == 1
     assert "contract 'tabletop', whose state or actions are not those" in capsys.readouterr().err
+
+
+def test_the_shipped_policys_token_looks_at_the_block_that_is_named(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent
+    tool = [
+        sys.executable,
+        str(root / "tools" / "token_gaze.py"),
+        "--checkpoint",
+        str(root / "checkpoints" / "tabletop"),
+    ]
+    subprocess.run([*tool, "--scenes", "4", "--json", str(tmp_path / "gaze.json")], check=True, cwd=root)
+    views = json.loads((tmp_path / "gaze.json").read_text())["views"]
+    assert views["all layers"]["looks"] == 12
+    assert views["all layers"]["rate"] > 0.5

@@ -53,7 +53,7 @@ class Film:
         draw.text((8, 4), lines[0], fill="white", font=ImageFont.load_default(16))
         draw.text((8, 24), lines[1], fill=colour, font=ImageFont.load_default(14))
         if self._container is None:
-            self._gif.append(page.convert("P", palette=Image.Palette.ADAPTIVE, colors=64))
+            self._gif.append(page.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE))
             return
         import av
 

@@ -14,7 +14,7 @@ import torch
 from robovlm_ros.bags import Episode
 from robovlm_ros.cli.command import print_rows
 from robovlm_ros.cli.film import Film
-from robovlm_ros.cli.overlay import Panel, sheet, strip
+from robovlm_ros.cli.overlay import PANEL, Panel, sheet, strip
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.ablation import Recorded
@@ -27,6 +27,8 @@ PICTURED_LAYERS = 3
 """Layers that a picture shows, beside what reaches the token through all of them."""
 PICTURED_SWAPS = 2
 """Other instructions that a picture shows beside the episode's own."""
+GIF_PANEL = 150
+"""Width of a camera's image in a GIF [px], which grows with every pixel that changes."""
 ALL = "all layers"
 
 
@@ -57,7 +59,7 @@ def look(
     found: dict[str, Any] = {"episode": str(episode.path), "instruction": episode.instruction}
     print(f'\n{episode.name}: "{episode.instruction}", {len(steps)} observations')
     try:
-        looks = [_look(engine, step.observation) for step in steps]
+        looks = [look_at(engine, step.observation) for step in steps]
     except UserError as error:
         print(f"no attention to show: {error}")
         return {**found, "no_attention": str(error)}
@@ -76,7 +78,8 @@ def look(
     return found
 
 
-def _look(engine: PolicyEngine, observation: Observation) -> Look:
+def look_at(engine: PolicyEngine, observation: Observation) -> Look:
+    """Where the action tokens look at one observation; UserError where there is no attention to show."""
     inputs = engine.processor.collate([engine.processor(observation)])
     attention = attend(engine.policy, {key: value.to(engine.policy.device) for key, value in inputs.items()})
     layers = attention.weights.mean((2, 3))  # (1, layers, L)
@@ -140,7 +143,7 @@ def _draw(
 ) -> None:
     """Two pictures (layers; instructions) and a film (instructions along the episode)."""
     cameras = list(zip(engine.cameras, grids, strict=True))
-    swapped = [[_look(engine, replace(look.observation, instruction=text)) for look in looks] for text in swaps]
+    swapped = [[look_at(engine, replace(look.observation, instruction=text)) for look in looks] for text in swaps]
     chosen = sorted({round(i * (len(looks) - 1) / max(1, frames - 1)) for i in range(frames)})
     layers = len(looks[0].views) - 1
     shown = sorted({round(i * (layers - 1) / (PICTURED_LAYERS - 1)) + 1 for i in range(PICTURED_LAYERS)})
@@ -181,7 +184,11 @@ def _draw(
     if film == "none":
         return
     path = output / f"{name}.{film}"
-    pages = [strip([p for camera in every for p in by_instruction(number, camera)]) for number in range(len(looks))]
+    width = GIF_PANEL if film == "gif" else PANEL
+    pages = [
+        strip([replace(panel, width=width) for camera in every for panel in by_instruction(number, camera)])
+        for number in range(len(looks))
+    ]
     reel = Film(path, engine.contract.rate_hz / 2, *pages[0].size)  # at half speed, for there is much to see
     for look, page in zip(looks, pages, strict=True):
         lines = (look.observation.instruction, "where the action token looks, through all layers")

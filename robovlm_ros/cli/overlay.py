@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 PANEL = 240
-"""Width of a panel [px]."""
+"""Width of a panel [px], unless told."""
 MARGIN, TITLE = 6, 20
 BACKGROUND = (24, 24, 28)
 FAINT = 0.01
@@ -33,12 +33,14 @@ class Panel:
     """(rows, columns) attention on the image's tokens; None: the image as it is."""
     box: Box = WHOLE
     """What the tokens cover: left, top, right, bottom as shares of width and height."""
+    width: int = PANEL
+    """When drawn [px]."""
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) when drawn [px], both even."""
         height, width = self.image.shape[:2]
-        return PANEL, 2 * round(PANEL * height / width / 2)
+        return self.width, 2 * round(self.width * height / width / 2)
 
 
 def spread(weights: NDArray[np.floating], size: tuple[int, int], box: Box = WHOLE) -> NDArray[np.float64]:
