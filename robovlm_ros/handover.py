@@ -31,7 +31,7 @@ class Handover:
         """What is to be said on the intervention topic; the caller says it and sets this to None."""
         self.refusal = ""
         """Why the last attempt to take over failed; empty: it did not."""
-        self._person = person
+        self._person = person  # the person wants to command
         self._deadline_ns = now_ns + PATIENCE_NS
         if not wait:
             self._enter("person" if person else "policy", now_ns)
@@ -48,11 +48,10 @@ class Handover:
 
     def take_over(self, now_ns: int, *, wait: bool) -> None:
         """The person takes over; `wait`: for the policy's answer, since there is one."""
+        self.refusal = ""
         if self.state == "policy":
-            self.refusal = ""
             self._enter("asking" if wait else "person", now_ns)
-        elif self.state in ("returning", "joining"):
-            self.refusal = "the policy has not answered yet: try again"
+        self._person = True  # an answer that is awaited comes first: two questions at once could not be told apart
 
     def refuse(self, reason: str) -> None:
         """The person cannot take over."""
@@ -60,6 +59,7 @@ class Handover:
 
     def hand_back(self, now_ns: int, *, wait: bool) -> None:
         """The person hands back; from here on nothing of theirs may be sent."""
+        self._person = False
         if self.state in ("asking", "person"):
             self._enter("returning" if wait else "policy", now_ns)
 
@@ -67,9 +67,7 @@ class Handover:
         """The policy's word. One that says while the person commands that it has not yielded is asked again."""
         if yielded and self.state in ("asking", "joining"):
             self._enter("person", now_ns)
-        elif not yielded and self.state == "returning":
-            self._enter("policy", now_ns)
-        elif not yielded and self.state == "joining":
+        elif not yielded and self.state in ("returning", "joining"):
             self._enter("asking" if self._person else "policy", now_ns)
         elif not yielded and self.state == "person":
             self._enter("asking", now_ns)
@@ -78,7 +76,7 @@ class Handover:
         """Wait no longer than PATIENCE_NS: without an answer the person does not get control."""
         if self.settled or now_ns < self._deadline_ns:
             return
-        if self.state == "asking":
+        if self._person:
             self.refusal = f"the policy did not yield within {PATIENCE_NS / 1e9:g} s"
         self._enter("policy", now_ns)
 

@@ -272,8 +272,6 @@ def said(handover: Handover) -> bool | None:
 
 def test_a_person_commands_only_after_the_policy_has_yielded() -> None:
     handover = Handover(NOW, wait=True, person=False)
-    handover.take_over(NOW, wait=True)
-    assert "has not answered yet" in handover.refusal
     handover.answered(False, NOW)
     assert said(handover) is False
     handover.take_over(NOW, wait=True)
@@ -285,10 +283,24 @@ def test_a_person_commands_only_after_the_policy_has_yielded() -> None:
     handover.hand_back(NOW, wait=True)
     assert not handover.in_control
     assert said(handover) is False
-    handover.take_over(NOW, wait=True)  # before the policy has answered: the old answer could be taken for the new one
-    assert handover.state == "returning"
     handover.answered(False, NOW)
     assert (handover.state, said(handover)) == ("policy", None)
+
+
+def test_one_question_is_asked_after_the_other() -> None:
+    handover = Handover(NOW, wait=True, person=False)
+    handover.take_over(NOW, wait=True)
+    assert (handover.state, said(handover)) == ("joining", None)
+    handover.answered(False, NOW)
+    assert (handover.state, said(handover)) == ("asking", True)
+    handover.answered(True, NOW)
+    handover.hand_back(NOW, wait=True)
+    said(handover)
+    handover.take_over(NOW, wait=True)  # the answer to the question before must not be taken for that to this one
+    handover.answered(True, NOW)
+    assert (handover.state, said(handover)) == ("returning", None)
+    handover.answered(False, NOW)
+    assert (handover.state, said(handover)) == ("asking", True)
 
 
 def test_a_policy_that_does_not_yield_keeps_control_and_one_that_forgets_is_asked_again() -> None:

@@ -28,7 +28,7 @@ def obey_interventions(node: Node, contract: Contract, obey: Callable[[bool], No
         obey(bool(message.data))
         answers.publish(Bool(data=bool(message.data)))
 
-    begin = node.count_publishers(contract.intervention_topic) > 0
+    begin = bool(_publishers(node, contract.intervention_topic))
     obey(begin)
     answers.publish(Bool(data=begin))
     node.create_subscription(Bool, contract.intervention_topic, hear, LATCHED)
@@ -50,15 +50,21 @@ class InterventionTopics:
 
     def policies(self) -> set[str]:
         """Nodes that answer to interventions."""
-        return self._publishers(self._answers)
+        return set(_publishers(self._node, self._answers))
 
     def strangers(self) -> set[str]:
-        """Nodes that publish this robot's commands, or interventions, and answer to none."""
+        """Nodes that publish this robot's commands, or interventions, and answer to none; also one of our own name."""
         own = self._node.get_fully_qualified_name()
-        topics = [self._contract.intervention_topic, *(command.topic for command in self._contract.commands)]
-        found = {name for topic in topics for name in self._publishers(topic)}
-        return found - self.policies() - {own}
+        found: set[str] = set()
+        for topic in (self._contract.intervention_topic, *(command.topic for command in self._contract.commands)):
+            names = _publishers(self._node, topic)
+            if own in names:
+                names.remove(own)
+            found.update(names)
+        return found - self.policies()
 
-    def _publishers(self, topic: str) -> set[str]:
-        infos = self._node.get_publishers_info_by_topic(topic)
-        return {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos}
+
+def _publishers(node: Node, topic: str) -> list[str]:
+    """Full names of the nodes that publish on a topic, one for each publisher."""
+    infos = node.get_publishers_info_by_topic(topic)
+    return [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]

@@ -1,0 +1,267 @@
+"""Teleoperation on real topics: a gamepad moves the simulated arm, and takes over from the shipped policy."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Joy
+from std_msgs.msg import Bool, String
+from std_srvs.srv import Trigger
+
+from robovlm_ros import messages
+from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
+from robovlm_ros.nodes.intervention import LATCHED
+from robovlm_ros.nodes.policy_node import PolicyNode
+from robovlm_ros.nodes.sim_node import SimNode
+from robovlm_ros.nodes.teleop_node import TeleopNode
+
+CONTRACT = Contract.load("tabletop")
+PERIOD_S = 1.0 / CONTRACT.command_rate_hz
+DEAD_MAN = 4
+WAY_S = 0.03
+"""What a message may take from node to node on a machine that does much else [s]."""
+
+
+class Person(Node):  # type: ignore[misc, unused-ignore]
+    """Holds a gamepad, and watches the arm and who commands it: the frame of a pose tells its sender."""
+
+    def __init__(self) -> None:
+        super().__init__("person")
+        self.axes, self.held = [0.0] * 8, set[int]()
+        self.teleop: list[tuple[int, np.ndarray[Any, Any]]] = []
+        """(stamp [ns], tool position [m]) of the teleoperation node's commands."""
+        self.policy: list[tuple[int, np.ndarray[Any, Any]]] = []
+        """Those of the policy."""
+        self.tool: np.ndarray[Any, Any] | None = None
+        self.instruction = self.create_publisher(String, CONTRACT.instruction_topic, LATCHED)
+        self._joy = self.create_publisher(Joy, "/joy", 10)
+        self.take_over = self.create_client(Trigger, "/teleop_node/take_over")
+        self.hand_back = self.create_client(Trigger, "/teleop_node/hand_back")
+        pose, arm = CONTRACT.state[1], CONTRACT.commands[0]
+        self.create_subscription(
+            messages.message_class(pose.type), pose.topic, lambda m: self._see(messages.state_values(m, pose)), 10
+        )
+        self.create_subscription(messages.message_class(arm.type), arm.topic, self._hear, QoSProfile(depth=500))
+        self._pressing = threading.Lock()
+        self.create_timer(0.02, self.press)
+
+    def press(self, *buttons: int) -> None:
+        """Hold these buttons, besides those that are held."""
+        with self._pressing:
+            down = {*self.held, *buttons}
+            self._joy.publish(Joy(axes=self.axes, buttons=[int(i in down) for i in range(8)]))
+
+    def release(self) -> int:
+        """Let go of all buttons; when that was said [ns]."""
+        self.held.clear()
+        self.press()
+        return int(self.get_clock().now().nanoseconds)
+
+    def _see(self, position: np.ndarray[Any, Any]) -> None:
+        self.tool = position
+
+    def _hear(self, message: Any) -> None:
+        made = self.teleop if message.header.frame_id == "teleop" else self.policy
+        made.append((messages.stamp_ns(message) or 0, messages.command_values(message, CONTRACT.commands[0])))
+
+
+class World:
+    """The simulator, a person, and nodes under test, spinning in this process."""
+
+    def __init__(self, contract: Path, **parameters: str) -> None:
+        arguments = ["--ros-args", "-p", f"teleop_node:contract:={contract}"]
+        for name, value in {"input": "joy", "speed": "0.5", **parameters}.items():
+            arguments += ["-p", f"teleop_node:{name}:={value}"]
+        rclpy.init(args=arguments)
+        self.executor = MultiThreadedExecutor(num_threads=6)
+        self.listening = SingleThreadedExecutor()
+        self.person = Person()
+        self.listening.add_node(self.person)
+        self.nodes: list[Any] = []
+        self._threads = [threading.Thread(target=self._spin, args=(e,)) for e in (self.executor, self.listening)]
+        for thread in self._threads:
+            thread.start()
+
+    @staticmethod
+    def _spin(executor: Any) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    def start(self, kind: Callable[[], Any]) -> Any:
+        node = kind()
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def wait(self, done: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"{what} did not happen within {seconds} s"
+            time.sleep(0.01)
+
+    def call(self, client: Any) -> Any:
+        assert client.wait_for_service(10.0)
+        future = client.call_async(Trigger.Request())
+        self.wait(future.done, f"the answer of {client.srv_name}")
+        return future.result()
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()
+        self.executor.shutdown()
+        self.listening.shutdown()
+        rclpy.try_shutdown()
+        for thread in self._threads:
+            thread.join(10.0)
+
+
+@pytest.fixture
+def worlds(domain_id: int, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """A maker of worlds that are closed afterwards; their teleoperation nodes name themselves in their poses."""
+    text = (Path(__file__).parent.parent / "config" / "robots" / "tabletop.yaml").read_text()
+    contract = tmp_path / "teleop.yaml"
+    contract.write_text(text.replace("frame: base_link", "frame: teleop"))
+    made: list[World] = []
+
+    def make(**parameters: str) -> World:
+        made.append(World(contract, **parameters))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+def test_a_stick_moves_the_simulated_arm_only_while_the_dead_mans_button_is_held(
+    worlds: Callable[..., World],
+) -> None:
+    world = worlds()
+    world.start(SimNode)
+    world.start(TeleopNode)
+    person = world.person
+    world.wait(lambda: person.tool is not None, "the simulator")
+    begin = person.tool
+    person.axes[1] = 1.0  # forward: x
+    time.sleep(0.3)
+    assert person.teleop == []
+    person.held.add(DEAD_MAN)
+    world.wait(lambda: person.tool[0] > begin[0] + 0.05, "motion")
+    released_ns = person.release()
+    time.sleep(0.5)
+    sent = person.teleop
+    print("LATE ms", (sent[-1][0] - released_ns) / 1e6)
+    assert sent[-1][0] < released_ns + (PERIOD_S + WAY_S) * 1e9
+    np.testing.assert_allclose(person.tool[1:], begin[1:], atol=0.01)
+    rate = (len(sent) - 1) / ((sent[-1][0] - sent[0][0]) / 1e9)
+    assert rate == pytest.approx(CONTRACT.command_rate_hz, rel=0.2)
+
+
+def test_a_person_takes_over_from_the_shipped_policy_and_hands_back_and_never_do_both_command(
+    worlds: Callable[..., World],
+) -> None:
+    world = worlds()
+    world.start(SimNode)
+    world.start(PolicyNode)
+    person = world.person
+    teleop, policy = person.teleop, person.policy
+    person.instruction.publish(String(data="reach the red block"))
+    world.wait(lambda: len(policy) > 25, "the policy's commands")
+    world.start(TeleopNode)
+    person.held.add(DEAD_MAN)  # takes nothing over by itself
+    person.axes[0] = 1.0  # left: y
+    time.sleep(0.3)
+    assert teleop == []
+
+    for _ in range(2):
+        for made in (teleop, policy):
+            made.clear()
+        world.wait(lambda: len(policy) > 10, "the policy's commands")
+        answer = world.call(person.take_over)
+        assert answer.success, answer.message
+        world.wait(lambda: len(teleop) > 40, "the person's commands")
+        answer = world.call(person.hand_back)
+        assert answer.success, answer.message
+        tool = person.tool
+        last_ns = teleop[-1][0]
+        world.wait(lambda: policy[-1][0] > last_ns + 300_000_000, "the policy's commands")  # noqa: B023
+        first_ns = teleop[0][0]
+        before = [values for stamp, values in policy if stamp < first_ns]
+        after = [values for stamp, values in policy if stamp > teleop[-1][0]]
+        assert len(before) + len(after) == len(policy)  # none while the person commands
+        assert np.abs(before[-1] - teleop[0][1]).max() < 0.03  # no jump at the beginning,
+        assert np.abs(after[0] - tool).max() < 0.05  # and none at the end
+        person.axes[0] = -1.0
+
+
+def test_a_policy_that_starts_while_a_person_commands_waits_until_they_hand_back(
+    worlds: Callable[..., World],
+) -> None:
+    world = worlds()
+    world.start(SimNode)
+    world.start(TeleopNode)
+    person = world.person
+    person.instruction.publish(String(data="reach the red block"))
+    person.held.add(DEAD_MAN)
+    world.wait(lambda: len(person.teleop) > 5, "the person's commands")
+    world.start(PolicyNode)
+    time.sleep(1.5)
+    assert person.policy == []
+    assert world.call(person.hand_back).success
+    world.wait(lambda: len(person.policy) > 5, "the policy's commands")
+
+
+def test_the_expert_commands_in_a_persons_place_through_the_same_filter(worlds: Callable[..., World]) -> None:
+    world = worlds(input="expert", instruction="reach the red block")
+    sim = world.start(SimNode)
+    teleop = world.start(TeleopNode)
+    block = next(block for block in sim._world.blocks if block.colour == "red")
+    world.wait(
+        lambda: world.person.tool is not None and np.abs(world.person.tool[:2] - block.position[:2]).max() < 0.02,
+        "reaching",
+    )
+    assert teleop._operator.reasons == ()
+
+
+def test_who_commands_without_yielding_is_named_and_keeps_the_person_from_taking_over(
+    worlds: Callable[..., World],
+) -> None:
+    world = worlds(begin="policy")
+    stranger = rclpy.create_node("stranger")
+    command = CONTRACT.commands[0]
+    stranger.create_publisher(messages.message_class(command.type), command.topic, 10)
+    said: list[bool] = []
+    world.person.create_subscription(Bool, "/intervention", lambda message: said.append(message.data), LATCHED)
+    world.start(TeleopNode)
+    answer = world.call(world.person.take_over)
+    assert not answer.success
+    assert answer.message == "/stranger also commands this robot, and does not yield to a person: end it first"
+    assert True not in said
+
+
+def test_a_second_teleoperation_node_that_is_to_command_is_refused(worlds: Callable[..., World]) -> None:
+    world = worlds(begin="person")
+    world.start(TeleopNode)
+    with pytest.raises(UserError, match="/teleop_node also commands this robot"):
+        TeleopNode()
+
+
+def test_a_keyboard_without_a_terminal_is_refused_with_what_to_do(
+    worlds: Callable[..., World], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    worlds(input="keyboard")
+    with (tmp_path / "empty").open("w+") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        with pytest.raises(UserError, match=r"needs a terminal.*`ros2 run robovlm_ros teleop_node`"):
+            TeleopNode()
