@@ -18,7 +18,15 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from robovlm_ros.action import to_absolute, to_relative
-from robovlm_ros.bags import EpisodeWriter, OfferedQos, list_episodes, mark, observations, read_episode
+from robovlm_ros.bags import (
+    INTERVENTION_TYPE,
+    EpisodeWriter,
+    OfferedQos,
+    list_episodes,
+    mark,
+    observations,
+    read_episode,
+)
 from robovlm_ros.bags.writer import MCAP_RECORD
 from robovlm_ros.cli.inspect import main as inspect
 from robovlm_ros.contract import Contract
@@ -68,7 +76,8 @@ def raw(message: Any) -> bytes:
 
 def topics() -> dict[str, str]:
     parts = (*CONTRACT.cameras, *CONTRACT.state, *CONTRACT.commands)
-    return {part.topic: part.type for part in parts} | {CONTRACT.instruction_topic: CONTRACT.instruction_type}
+    found = {part.topic: part.type for part in parts} | {CONTRACT.instruction_topic: CONTRACT.instruction_type}
+    return {**found, CONTRACT.intervention_topic: INTERVENTION_TYPE}
 
 
 def episode_messages(steps: int = 5) -> list[tuple[str, bytes, int]]:
@@ -113,7 +122,7 @@ def test_an_episode_says_what_it_is(tmp_path: Path) -> None:
         (START + 2 * STEP, "reach the blue block"),
     )
     assert episode.versions["ros_distro"] == "jazzy"
-    assert episode.counts == {topic: 2 if topic == "/instruction" else 5 for topic in topics()}
+    assert episode.counts == {topic: {"/instruction": 2, "/intervention": 0}.get(topic, 5) for topic in topics()}
     assert episode.duration_s == pytest.approx((4 * STEP + 5_000_000 + 1000) / 1e9)
     mark(path, "success")
     assert read_episode(path).outcome == "success"
@@ -234,6 +243,22 @@ def test_commands_hold_until_the_next_one_and_nothing_is_valid_before_the_first(
     steps = list(observations(read_episode(record(tmp_path / "one", seldom)), chunk_size=2))
     assert [step.valid.tolist() for step in steps] == [[False, True], [True] * 2, [True] * 2, [True] * 2, [True, False]]
     assert all(step.actions[0].tolist() == [1.0, 2.0, 3.0, 1.0] for step in steps[1:])
+
+
+def test_each_step_tells_whether_a_person_commanded(tmp_path: Path) -> None:
+    def says(person: bool, step: float) -> tuple[str, bytes, int]:
+        return "/intervention", raw(TYPES[INTERVENTION_TYPE](person)), START + round(step * STEP)
+
+    messages = [*episode_messages(), says(True, 0.5), says(True, 0.7), says(False, 2.5), says(True, 3.5)]
+    path = record(tmp_path / "one", sorted(messages, key=lambda message: message[2]))
+    episode = read_episode(path)
+    assert [step.intervention for step in observations(episode)] == [False, True, True, False, True]
+    spans = [((begin - START) / STEP, (end - START) / STEP) for begin, end in episode.interventions]
+    assert spans == [(0.5, 2.5), (3.5, 4.05)]  # the last one lasts until the last message
+    foreign = yaml.safe_load((path / "metadata.yaml").read_text())
+    del foreign["rosbag2_bagfile_information"]["custom_data"]["interventions"]
+    (path / "metadata.yaml").write_text(yaml.safe_dump(foreign))
+    assert [step.intervention for step in observations(read_episode(path))] == [False, True, True, False, True]
 
 
 def test_the_order_of_receipt_does_not_matter(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,12 @@ from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from robovlm_ros import messages
+from robovlm_ros.bags import observations, read_episode
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.intervention import LATCHED
 from robovlm_ros.nodes.policy_node import PolicyNode
+from robovlm_ros.nodes.recorder_node import RecorderNode
 from robovlm_ros.nodes.sim_node import SimNode
 from robovlm_ros.nodes.teleop_node import TeleopNode
 
@@ -54,6 +57,8 @@ class Person(Node):  # type: ignore[misc, unused-ignore]
             messages.message_class(pose.type), pose.topic, lambda m: self._see(messages.state_values(m, pose)), 10
         )
         self.create_subscription(messages.message_class(arm.type), arm.topic, self._hear, QoSProfile(depth=500))
+        self.start = self.create_client(Trigger, "/recorder_node/start")
+        self.stop = self.create_client(Trigger, "/recorder_node/stop")
         self._pressing = threading.Lock()
         self.create_timer(0.02, self.press)
 
@@ -82,6 +87,7 @@ class World:
 
     def __init__(self, contract: Path, **parameters: str) -> None:
         arguments = ["--ros-args", "-p", f"teleop_node:contract:={contract}"]
+        arguments += ["-p", f"recorder_node:directory:={contract.parent / 'episodes'}"]
         for name, value in {"input": "joy", "speed": "0.5", **parameters}.items():
             arguments += ["-p", f"teleop_node:{name}:={value}"]
         rclpy.init(args=arguments)
@@ -168,11 +174,12 @@ def test_a_stick_moves_the_simulated_arm_only_while_the_dead_mans_button_is_held
     assert rate == pytest.approx(CONTRACT.command_rate_hz, rel=0.2)
 
 
-def test_a_person_takes_over_from_the_shipped_policy_and_hands_back_and_never_do_both_command(
+def test_a_person_takes_over_from_the_shipped_policy_and_hands_back_and_the_episode_tells_when(
     worlds: Callable[..., World],
 ) -> None:
     world = worlds()
     world.start(SimNode)
+    world.start(RecorderNode)
     world.start(PolicyNode)
     person = world.person
     teleop, policy = person.teleop, person.policy
@@ -180,29 +187,41 @@ def test_a_person_takes_over_from_the_shipped_policy_and_hands_back_and_never_do
     world.wait(lambda: len(policy) > 25, "the policy's commands")
     world.start(TeleopNode)
     person.held.add(DEAD_MAN)  # takes nothing over by itself
-    person.axes[0] = 1.0  # left: y
     time.sleep(0.3)
     assert teleop == []
-
-    for _ in range(2):
-        for made in (teleop, policy):
-            made.clear()
-        world.wait(lambda: len(policy) > 10, "the policy's commands")
+    path = world.call(person.start).message
+    turns = []
+    for direction in (1.0, -1.0):
+        person.axes[0] = direction  # left, right: y
+        seen = len(policy)
+        world.wait(lambda: len(policy) > seen + 25, "the policy's commands")  # noqa: B023
+        seen = len(teleop)
         answer = world.call(person.take_over)
         assert answer.success, answer.message
-        world.wait(lambda: len(teleop) > 40, "the person's commands")
+        world.wait(lambda: len(teleop) > seen + 40, "the person's commands")  # noqa: B023
         answer = world.call(person.hand_back)
         assert answer.success, answer.message
-        tool = person.tool
-        last_ns = teleop[-1][0]
-        world.wait(lambda: policy[-1][0] > last_ns + 300_000_000, "the policy's commands")  # noqa: B023
-        first_ns = teleop[0][0]
+        turns.append((seen, person.tool))
+    seen = len(policy)
+    world.wait(lambda: len(policy) > seen + 25, "the policy's commands")
+    assert world.call(person.stop).success
+
+    own = [teleop[turns[0][0] : turns[1][0]], teleop[turns[1][0] :]]
+    for (_, tool), turn in zip(turns, own, strict=True):
+        first_ns, last_ns = turn[0][0], turn[-1][0]
         before = [values for stamp, values in policy if stamp < first_ns]
-        after = [values for stamp, values in policy if stamp > teleop[-1][0]]
-        assert len(before) + len(after) == len(policy)  # none while the person commands
-        assert np.abs(before[-1] - teleop[0][1]).max() < 0.03  # no jump at the beginning,
-        assert np.abs(after[0] - tool).max() < 0.05  # and none at the end
-        person.axes[0] = -1.0
+        after = [values for stamp, values in policy if stamp > last_ns]
+        assert len(before) + len(after) == len(policy)  # none while the person commanded,
+        assert np.abs(before[-1] - turn[0][1]).max() < 0.03  # no jump when they took over,
+        assert np.abs(after[0] - tool).max() < 0.05  # and none when the policy went on
+    episode = read_episode(path)
+    assert len(episode.interventions) == 2
+    for (begin_ns, end_ns), turn in zip(episode.interventions, own, strict=True):
+        assert begin_ns < turn[0][0]
+        assert turn[-1][0] < end_ns
+    flags = [step.intervention for step in observations(episode, ["static"])]
+    changes = sum(one != other for one, other in itertools.pairwise(flags))
+    assert (flags[0], changes, flags[-1]) == (False, 4, False)
 
 
 def test_a_policy_that_starts_while_a_person_commands_waits_until_they_hand_back(

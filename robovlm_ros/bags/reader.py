@@ -19,6 +19,7 @@ from rosbags.rosbag2 import Reader
 from robovlm_ros import messages as codec
 from robovlm_ros.alignment import Aligner
 from robovlm_ros.bags import metadata
+from robovlm_ros.bags.interventions import Interventions, Span, during
 from robovlm_ros.bags.schema import deserialize
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
@@ -50,6 +51,8 @@ class Step(NamedTuple):
     """(chunk_size, action_dim) absolute actions, row i in force at the observation's stamp + i x step."""
     valid: NDArray[np.bool_]
     """(chunk_size,) False where the episode had ended, or nothing was commanded yet."""
+    intervention: bool = False
+    """A person commanded the robot in the policy's place when this was observed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ class Episode:
     """Topic → number of messages that the recorder received and could not write; only those where any were lost."""
     incidents: tuple[tuple[int, str], ...]
     """What went wrong meanwhile, each with its time [ns]: a camera vanished, the clock jumped."""
+    interventions: tuple[Span, ...]
+    """[begin, end) of each time in which a person commanded the robot in the policy's place [ns]."""
     recovered: bool
     """It broke off, and a repair made an episode of what had reached the disk."""
     _source: Path
@@ -181,6 +186,9 @@ def read_episode(path: str | os.PathLike[str], contract: Contract | None = None)
                 if counts["dropped"]
             },
             incidents=_timed(custom, "incidents"),
+            interventions=tuple(
+                (int(span["begin_ns"]), int(span["end_ns"])) for span in json.loads(custom.get("interventions", "[]"))
+            ),
             recovered=custom.get("recovered") == "true",
             _source=files[0] if plain else path,
             _in_order=custom.get("in_order") == "true",
@@ -219,7 +227,7 @@ def observations(episode: Episode, cameras: Sequence[str] | None = None, chunk_s
     topics = {contract.instruction_topic}
     topics.update(camera.topic for camera in aligner.cameras)
     topics.update(source.topic for source in contract.state)
-    commands = Commands(episode)
+    commands, by_person = Commands(episode), _interventions(episode)
     offsets = np.arange(chunk_size, dtype=np.int64) * contract.step_ns  # (chunk_size,)
     end_ns = commands.end_ns
     waiting: deque[Observation] = deque()  # those whose chunk reaches past the end that is known so far
@@ -227,7 +235,7 @@ def observations(episode: Episode, cameras: Sequence[str] | None = None, chunk_s
     def step(observation: Observation) -> Step:
         due_ns = observation.stamp_ns + offsets  # (chunk_size,)
         actions, valid = commands.in_force(due_ns)  # (chunk_size, action_dim), (chunk_size,)
-        return Step(observation, actions, valid & (due_ns <= end_ns))
+        return Step(observation, actions, valid & (due_ns <= end_ns), during(by_person, observation.stamp_ns))
 
     for observation in _observed(episode, aligner, topics):
         end_ns = max(end_ns, observation.stamp_ns)
@@ -235,6 +243,14 @@ def observations(episode: Episode, cameras: Sequence[str] | None = None, chunk_s
         while waiting and waiting[0].stamp_ns + offsets[-1] <= end_ns:
             yield step(waiting.popleft())
     yield from map(step, waiting)
+
+
+def _interventions(episode: Episode) -> tuple[Span, ...]:
+    """When a person commanded, by the messages: bags of another making say it nowhere else."""
+    heard, topic = Interventions(), episode.contract.intervention_topic
+    for message in episode.messages({topic}) if episode.counts.get(topic) else ():
+        heard.hear(message.data, message.receive_ns)
+    return heard.spans(2**63 - 1)
 
 
 def _observed(episode: Episode, aligner: Aligner, topics: Collection[str]) -> Iterator[Observation]:

@@ -17,6 +17,7 @@ from mcap.writer import CompressionType, Writer
 
 from robovlm_ros import __version__
 from robovlm_ros.bags import metadata
+from robovlm_ros.bags.interventions import Interventions
 from robovlm_ros.bags.metadata import OfferedQos
 from robovlm_ros.bags.schema import Definition, definition, deserialize, header_stamp_ns
 from robovlm_ros.contract import Contract
@@ -76,6 +77,7 @@ class EpisodeWriter:
         self.instructions: list[tuple[int, str]] = []
         """Each instruction of this episode with the time at which it was received [ns]."""
         self._notes: dict[str, Any] = {"outcome": "unknown"}
+        self._interventions = Interventions()
         self._to_begin_with: str | None = None  # the instruction in force at the first image
         self._seen = False
         self._ros_distro = ros_distro
@@ -145,6 +147,8 @@ class EpisodeWriter:
         self._end_ns = max(self._end_ns, receive_ns)
         if topic == self.contract.instruction_topic:
             self._note_instruction(data, channel.type, receive_ns)
+        elif topic == self.contract.intervention_topic:
+            self._interventions.hear(data, receive_ns)
         elif topic == self.contract.cameras[0].topic:
             self._seen = True
 
@@ -191,6 +195,9 @@ class EpisodeWriter:
         custom = {
             "instruction": self._to_begin_with or "",
             "instructions": [{"time_ns": time_ns, "text": text} for time_ns, text in self.instructions],
+            "interventions": [
+                {"begin_ns": begin_ns, "end_ns": end_ns} for begin_ns, end_ns in self._interventions.spans(self._end_ns)
+            ],
             **self._notes,
             **notes,
             **self._fixed_data(),

@@ -123,6 +123,8 @@ def _row(path: Path, options: argparse.Namespace, sheets: dict[str, Any]) -> dic
 
 def _look(episode: Episode) -> dict[str, Any]:
     times: dict[str, list[int]] = {topic: [] for topic in episode.counts}
+    if not episode.counts.get(episode.contract.intervention_topic):
+        times.pop(episode.contract.intervention_topic, None)  # nobody ever intervened: not worth a column
     for message in episode.messages():
         times.setdefault(message.topic, []).append(message.receive_ns)
     topics = [camera.topic for camera in episode.contract.cameras]
@@ -136,6 +138,7 @@ def _look(episode: Episode) -> dict[str, Any]:
         "outcome": episode.outcome,
         "operator": episode.operator,
         "messages": {topic: len(stamps) for topic, stamps in times.items()},
+        "intervention_seconds": [round((end - begin) / 1e9, 3) for begin, end in episode.interventions],
         "rates_hz": {topic: round(rate, 3) for topic in times if (rate := _rate(times[topic])) is not None},
         "gaps": {topic: gap for topic, gap in gaps.items() if gap is not None},
         "dropped": dict(episode.dropped),
@@ -186,6 +189,8 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
         print("messages on " + ", ".join(f"[{i}] {topic}" for i, topic in enumerate(topics, start=1)))
     for row in rows:
         notes = ["recovered: it broke off, and ends with what had reached the disk"] if row["recovered"] else []
+        if spans := row["intervention_seconds"]:
+            notes.append(f"a person commanded for {sum(spans):.1f} s, in {len(spans)} spans")
         notes += [f"{count} messages on {topic} were dropped" for topic, count in row["dropped"].items()]
         notes += [incident["text"] for incident in row["incidents"]]
         for note in notes:

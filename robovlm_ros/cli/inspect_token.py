@@ -73,7 +73,9 @@ def _token(options: argparse.Namespace) -> int:
     for episode in episodes:
         _check_fits(engine, episode)
         steps = observations(episode, engine.cameras, engine.chunk_size)
-        recorded.append([Recorded(observation=o, actions=a, valid=v) for o, a, v in steps])
+        recorded.append(
+            [Recorded(observation=step.observation, actions=step.actions, valid=step.valid) for step in steps]
+        )
         if not recorded[-1]:
             raise UserError(f"episode {episode.path} holds no complete observation")
     if episodes:

@@ -86,8 +86,8 @@ class RecorderNode(Node):
             raise UserError(f"folder {self._directory} cannot be made: {error.strerror}") from error
         self._recording: Recording | None = None
         self._last: Path | None = None
-        self._instruction: bytes | None = None
-        self._in_force: bytes | None = None
+        self._standing: dict[str, bytes] = {}  # newest message of the topics whose word holds until the next one
+        self._in_force: dict[str, bytes] = {}
         self._arrived = 0
         self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._watch = Watch(self._contract, simulated=self._simulated)
@@ -114,14 +114,14 @@ class RecorderNode(Node):
     def _take(self, topic: str, data: bytes) -> None:
         receive_ns = self._now()
         self._arrived += 1
-        if topic == self._contract.instruction_topic:
-            self._instruction = data
+        if topic in (self._contract.instruction_topic, self._contract.intervention_topic):
+            self._standing[topic] = data
         news = self._watch.message(topic, data, receive_ns)
         recording = self._recording
         if recording is not None:
-            if self._in_force is not None:  # said before the episode began: its first message, at the first one's time
-                recording.put(self._contract.instruction_topic, self._in_force, receive_ns)
-                self._in_force = None
+            in_force, self._in_force = self._in_force, {}
+            for standing, said in in_force.items():  # before the episode began: its first messages, at this one's time
+                recording.put(standing, said, receive_ns)
             recording.put(topic, data, receive_ns)
         if news is not None:
             self._incident(news)
@@ -159,7 +159,7 @@ class RecorderNode(Node):
         except UserError:
             writer.discard()
             raise
-        self._in_force = self._instruction
+        self._in_force = dict(self._standing)
         self._incidents = []
         self._watch.begin(self._now())
         self._schedule.began(self._elapsed_ns())
@@ -173,7 +173,7 @@ class RecorderNode(Node):
         recording = self._end()
         kept = False
         try:
-            if not set(recording.received) - {self._contract.instruction_topic}:
+            if not set(recording.received) - set(self._standing):
                 recording.discard()
                 raise UserError("no image, state or command arrived since ~/start: nothing is kept")
             self._last = path = recording.finish()

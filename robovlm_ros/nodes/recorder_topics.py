@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from robovlm_ros import messages
-from robovlm_ros.bags import OfferedQos
+from robovlm_ros.bags import INTERVENTION_TYPE, OfferedQos
 from robovlm_ros.contract import CAMERA_TYPES, Camera, Command, Contract, StateSource
 from robovlm_ros.nodes.diagnostics import wrong_publishers
 from robovlm_ros.nodes.instruction import hear_instructions
@@ -32,6 +32,7 @@ class RecordedTopics:
         parts: list[Camera | StateSource | Command] = [*contract.cameras, *contract.state, *contract.commands]
         for part in parts:
             self._subscribe(part.topic, part.type, _qos(True, False))
+        self._subscribe(contract.intervention_topic, INTERVENTION_TYPE, _qos(True, True))
         self._open_instruction()
 
     def __iter__(self) -> Iterator[tuple[str, str, OfferedQos]]:
