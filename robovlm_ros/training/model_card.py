@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import textwrap
 from typing import Any
 
 from robovlm_ros.checkpoints import Base
+from robovlm_ros.training.switches import Switches
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
 
@@ -19,6 +22,8 @@ def policy_card(processor: ActionTokenProcessor, figures: dict[str, Any], base: 
     )
     error = figures["validation_error"]
     measured = "not measured: no episode was kept aside" if error is None else f"{error:.4f} in the actions' own units"
+    names = [field.name for field in dataclasses.fields(Switches) if field.name in options]
+    switches = ", ".join(f"`{name}` {_word(options[name])}" for name in names)
     holds = "The folder is complete: weights, configuration, contract, processor and normalisation statistics."
     if base is not None:
         holds = (
@@ -41,9 +46,7 @@ pipeline_tag: robotics
 - **Error on {figures["validation_episodes"]} episodes it never saw**: {measured} (mean absolute, continuous actions).
   A small error does not promise success: run `evaluate`.
 
-What learned, with `freeze_backbone` {options["freeze_backbone"]}, `train_decoder_layers`
-{options["train_decoder_layers"]}, `train_vision` {options["train_vision"]}, `train_text_embedding`
-{options["train_text_embedding"]}:
+{textwrap.fill(f"What learned, with {switches}:", 118)}
 
 | part | parameters | trained |
 |---|---|---|
@@ -51,3 +54,7 @@ What learned, with `freeze_backbone` {options["freeze_backbone"]}, `train_decode
 
 {holds}
 """
+
+
+def _word(value: Any) -> str:
+    return (" ".join(map(str, value)) or "all") if isinstance(value, (list, tuple)) else str(value)
