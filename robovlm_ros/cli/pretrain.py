@@ -29,7 +29,13 @@ def _main() -> int:
 
     arguments = parser("pretrain", __doc__)
     add_options(arguments, PretrainOptions, "training")
-    arguments.add_argument("--output", type=Path, required=True, help="folder that receives the checkpoint")
+    made = arguments.add_mutually_exclusive_group(required=True)
+    made.add_argument("--output", type=Path, help="folder that receives the checkpoint")
+    made.add_argument(
+        "--export",
+        type=Path,
+        help="folder that receives scenes and questions for `finetune --cotrain-data`, instead",
+    )
     arguments.add_argument("--contract", default="tabletop", help="contract: a YAML file or a shipped name")
     arguments.add_argument("--cache", type=Path, help="file that keeps the scenes (default: scenes.npz beside output)")
     arguments.add_argument("--workers", type=int, default=2, help="processes that render scenes (default: 2)")
@@ -42,6 +48,7 @@ def _pretrain(parsed: argparse.Namespace, options: Any) -> int:
 
     from robovlm_ros.grounding import Scenes
     from robovlm_ros.sim.questions import ask, render_scenes, where_phrase
+    from robovlm_ros.training.cotraining import export_questions
     from robovlm_ros.training.pretraining import pretrain
     from robovlm_ros.training.reporting import Report
     from robovlm_ros.vlm.checkpoint import save_vlm
@@ -50,10 +57,10 @@ def _pretrain(parsed: argparse.Namespace, options: Any) -> int:
     contract = Contract.load(parsed.contract)
     if contract.simulator != "mujoco":
         raise UserError(f"contract '{contract.name}' names no simulator to render questions in (simulator: mujoco)")
-    output: Path = parsed.output
+    output: Path = parsed.output or parsed.export
     output.mkdir(parents=True, exist_ok=True)
     camera = contract.cameras[0]
-    total = options.scenes + options.held_out
+    total = options.scenes + (0 if parsed.export else options.held_out)
     cache = parsed.cache or output.parent / "scenes.npz"
 
     def progress(done: int, of: int) -> None:
@@ -66,6 +73,14 @@ def _pretrain(parsed: argparse.Namespace, options: Any) -> int:
     )
     rendering = time.monotonic() - start
 
+    def asker(scenes: Scenes, index: int, rng: np.random.Generator) -> Any:
+        return ask(scenes, index, rng, options.questions)
+
+    if parsed.export:
+        count = export_questions(output, scenes, asker, options.seed)
+        print(f"pretrain: {count} questions about {len(scenes)} scenes in {output}", flush=True)
+        return 0
+
     def part(where: slice) -> Scenes:
         return Scenes(images=scenes.images[where], points=scenes.points[where], labels=scenes.labels)
 
@@ -75,10 +90,6 @@ def _pretrain(parsed: argparse.Namespace, options: Any) -> int:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"pretrain: {parameters:,} parameters, {options.scenes} scenes, {options.steps} steps", flush=True)
     report = Report("pretrain")
-
-    def asker(scenes: Scenes, index: int, rng: np.random.Generator) -> Any:
-        return ask(scenes, index, rng, options.questions)
-
     start = time.monotonic()
     figures = pretrain(
         model, processor, part(slice(options.scenes)), part(slice(options.scenes, total)), asker, where_phrase,

@@ -21,6 +21,8 @@ from robovlm_ros.checkpoints import Base, check_computing
 from robovlm_ros.contract import NORMALISATIONS
 from robovlm_ros.errors import UserError
 from robovlm_ros.training.augmentation import Augmentation, Augmenter
+from robovlm_ros.training.auxiliary import Auxiliary, AuxiliaryOptions
+from robovlm_ros.training.cotraining import check_learns, read_exchanges
 from robovlm_ros.training.optimisation import PolicyOptimisation, build_optimizer
 from robovlm_ros.training.reporting import Report, quiet_trainer
 from robovlm_ros.training.switches import Switches, apply_switches, trainable
@@ -40,7 +42,7 @@ from robovlm_ros.vlm.resampler import Resampler, read_resampler, resampler_optio
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(Switches, PolicyOptimisation, Augmentation):
+class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptions):
     """How a policy is made from episodes."""
 
     cameras: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation):
         Switches.__post_init__(self)
         PolicyOptimisation.__post_init__(self)
         Augmentation.__post_init__(self)
+        AuxiliaryOptions.__post_init__(self)
         for name in ("chunk_size", "latent_num", "window"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -107,6 +110,8 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation):
             raise UserError("augment_* needs images, but image features are computed once: set cache_features false")
         head_options(self.head)
         check_computing(self.dtype, self.attention)
+        if self.cotrain_weight:
+            check_learns(self)
         if self.save not in ("merged", "adapters"):
             raise UserError(f"save '{self.save}' is not one of: merged, adapters")
         if self.save == "adapters" and not (self.lora_rank or self.freeze_backbone):
@@ -132,6 +137,8 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
     check_device(options.attention, device)
+    if options.cotrain_data is not None:
+        read_exchanges(options.cotrain_data)  # what is wrong with it is said now, not when all else has been read
     vlm, backbone_processor = load_vlm(base, options.dtype, options.attention)
     below = name_base(base) if options.save == "adapters" else None
     vlm.to(device)
@@ -250,11 +257,15 @@ def train(
     augmenter = Augmenter(options, len(processor.cameras), options.seed) if options.augments else None
     dataset = WindowDataset(training, processor, augmenter)
     held_out = WindowDataset(validation, processor)
+    beside = Auxiliary(policy, processor, options, options.seed, dataset.instruction)
+    optimizer = build_optimizer(policy, options)
+    beside.join(optimizer, options)
 
     class PolicyTrainer(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             items = inputs.pop("item")
             output = model(**inputs)
+            output.loss = beside.loss(output, items, inputs.get("valid"))
             if not bool(torch.isfinite(output.loss)):
                 names = ", ".join(dataset.name(int(item)) for item in items[:4])
                 raise UserError(
@@ -264,7 +275,8 @@ def train(
             return (output.loss, output) if return_outputs else output.loss
 
     def measure() -> dict[str, float]:
-        return {"validation_error": validation_error(policy, held_out, limit=512)} if validation else {}
+        error = {"validation_error": validation_error(policy, held_out, limit=512)} if validation else {}
+        return {**beside.figures(), **error}
 
     start = time.monotonic()
     trainer = quiet_trainer(
@@ -275,7 +287,7 @@ def train(
         options=options,
         report=report,
         measure=measure,
-        optimizer=build_optimizer(policy, options),
+        optimizer=optimizer,
         device=options.device,
     )
     trainer.train()
@@ -287,6 +299,7 @@ def train(
         "steps": options.steps,
         "train_seconds": round(time.monotonic() - start, 1),
         "train_loss": report.last("loss"),
+        **beside.figures(),
         "validation_error": validation_error(policy, held_out) if validation else None,
         "trainable": [dataclasses.asdict(row) for row in trainable(policy)],
         "options": dataclasses.asdict(options),

@@ -187,6 +187,11 @@ class WindowDataset(Dataset[dict[str, Any]]):
         inputs["valid"] = torch.from_numpy(recording.valid[t].astype(np.float32))
         return inputs
 
+    def instruction(self, item: int) -> str:
+        """The instruction that an item's last observation follows."""
+        episode, t = self.index[item]
+        return self.recordings[episode].instructions[t]
+
     def name(self, item: int) -> str:
         """Where an item comes from, for messages."""
         episode, t = self.index[item]

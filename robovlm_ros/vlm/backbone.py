@@ -135,6 +135,12 @@ class Backbone:
         head: nn.Module | None = self.model.get_output_embeddings()
         return head
 
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., V) scores of all words for last hidden states (..., D), by the language model's head."""
+        assert self.head is not None
+        scores: torch.Tensor = self.head(hidden)
+        return scores
+
     @property
     def head_is_tied(self) -> bool:
         """Whether the head shares its weight with the word embedding."""

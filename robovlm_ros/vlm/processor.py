@@ -20,6 +20,7 @@ from robovlm_ros.observation import Observation
 from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.normalisation import Normaliser
+from robovlm_ros.vlm.prompts import fill_prompt
 from robovlm_ros.vlm.resampler import read_resampler, resample_places
 
 _CACHED_PROMPTS = 256
@@ -88,11 +89,7 @@ class ActionTokenProcessor:
 
     def text(self, instruction: str, images: int) -> str:
         """The prompt for an instruction and that many images, as the backbone's own processor takes it."""
-        placeholders = self.family.placeholder(self.backbone) * images
-        # no placeholder of the template or the processor may come in by way of the instruction
-        for word in self.family.reserved(self.backbone):
-            instruction = instruction.replace(word, " ")
-        return self.config.prompt.replace("{images}", placeholders).replace("{instruction}", instruction)
+        return fill_prompt(self.family, self.backbone, self.config.prompt, instruction, images)
 
     def images(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
         """The image processor's tensors for the images (height, width, 3) of all cameras, in their order."""

@@ -17,6 +17,19 @@ PLAIN = "{images}" + QUESTION
 _GIVE = "give a prompt with {images} and {instruction}"
 
 
+def fill_prompt(family: Any, processor: Any, template: str, instruction: str, images: int) -> str:
+    """A template with an instruction and that many images, as the backbone's own processor takes it.
+
+    Args:
+        family: the backbone's adapter class.
+        processor: the backbone's own.
+    """
+    # no placeholder of the template or the processor may come in by way of the instruction
+    for word in family.reserved(processor):
+        instruction = instruction.replace(word, " ")
+    return template.replace("{images}", family.placeholder(processor) * images).replace("{instruction}", instruction)
+
+
 def chat_prompt(processor: Any, placeholder: str) -> str | None:
     """The template that the processor's chat template makes of images and `QUESTION`; None if it has none.
 

@@ -50,6 +50,12 @@ class PaliGemmaBackbone(Backbone):
         local = create_sliding_window_causal_mask(**known, block_sequence_ids=blocks)
         return {"full_attention": whole, "sliding_attention": local}
 
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., V) scores of all words; those of Gemma 2 stay within a cap c, as c tanh(score / c)."""
+        scores = super().logits(hidden)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return scores if cap is None else cap * torch.tanh(scores / cap)
+
 
 class Gemma3Backbone(Backbone):
     """Gemma 3: the tokens of one image see each other; the rest is causal."""
