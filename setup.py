@@ -51,6 +51,7 @@ setup(
             "finetune = robovlm_ros.cli.finetune:main",
             "pretrain = robovlm_ros.cli.pretrain:main",
             "demo = robovlm_ros.cli.demo:main",
+            "benchmark = robovlm_ros.cli.benchmark:main",
             "inspect = robovlm_ros.cli.inspect:main",
             "convert = robovlm_ros.cli.convert:main",
         ],

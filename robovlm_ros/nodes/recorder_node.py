@@ -23,6 +23,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from robovlm_ros import messages
 from robovlm_ros.bags import EpisodeWriter, Recording, Schedule, Watch, list_unfinished, mark
+from robovlm_ros.bags.schema import definition
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.entry import spin
@@ -95,6 +96,8 @@ class RecorderNode(Node):
         self._told_s = 0.0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._topics = RecordedTopics(self, self._contract, settings.extra_topics, self._take)
+        for _, kind, _ in self._topics:
+            definition(kind)  # the first takes seconds on a small machine, which the first episode would lack
         # Services run beside the subscriptions, so that they can wait until what was sent before them is taken; what
         # happens by itself runs among them, so that it never meets one half-way.
         services = MutuallyExclusiveCallbackGroup()
