@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from robovlm_ros.cli.inspect import main as inspect
+from robovlm_ros.cli.inspect_attention import Look, looks_along
 from robovlm_ros.cli.overlay import Panel, draw, spread
+from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.ablation import Ablation, Effect, Recorded, ablate
 from robovlm_ros.runtime.engine import PolicyEngine
+from robovlm_ros.vlm.attention import attend
 from robovlm_ros.vlm.checkpoint import save_policy
 from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.grid import ImageGrid
 from robovlm_ros.vlm.movement import movement
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
@@ -130,6 +133,33 @@ def test_swapped_states_stay_in_the_history() -> None:
     np.testing.assert_allclose(last.mean, swap.mean, atol=1e-5)
 
 
+def test_behind_earlier_observations_the_token_looks_as_it_does_when_running() -> None:
+    policy, processor = small_policy(history="interleaved", window=3)
+    engine = PolicyEngine(policy, processor)
+    observations = [step.observation for step in episode(processor, 5)]
+    looks = looks_along(engine, observations)
+    assert [look.attention.frames for look in looks] == [1, 2, 3, 1, 2]
+    for look, seen in zip(looks, observations, strict=True):
+        decided = look.attention.output.actions.reshape(-1, *look.attention.output.actions.shape[-2:])[-1]
+        np.testing.assert_allclose(processor.actions(decided, seen.state), engine.infer(seen).actions, atol=1e-5)
+        shares = look.attention.shares(look.views["all layers"])
+        assert sum(float(share) for share in shares.values()) == pytest.approx(1.0, abs=1e-5)
+        assert (float(shares["earlier"]) > 0.01) == (look.attention.frames > 1)
+        grids = [ImageGrid(first=0, rows=2, columns=2)]
+        newest = look.attention.maps(look.views["layer 1"], grids)[0]
+        assert float(newest.sum()) == pytest.approx(float(shares_of_layer(look)["images"]), abs=1e-5)
+    words = [dataclasses.replace(observations[0], instruction=text) for text in ("go", OTHER)]
+    padded = processor.collate([processor(seen) for seen in words])
+    with pytest.raises(UserError, match="without padding"):
+        attend(policy, padded)
+    effects = by_name(ablate(policy, processor, [episode(processor, 5)], [OTHER]))
+    assert effects["token's state after layer 2 of 2 swapped"].change_share > 1e-4
+
+
+def shares_of_layer(look: Look) -> dict[str, torch.Tensor]:
+    return look.attention.shares(look.views["layer 1"])
+
+
 def test_movement_finds_the_words_that_tokens_resemble() -> None:
     policy, processor = small_policy(latent_num=3)
     words = policy.backbone.text_embedding.weight.detach()
@@ -223,15 +253,8 @@ def test_inspect_token_refuses_what_cannot_work_in_one_line(tmp_path: Path, caps
     assert "contract 'tabletop', whose state or actions are not those" in capsys.readouterr().err
 
 
-def test_the_shipped_policys_token_looks_at_the_block_that_is_named(tmp_path: Path) -> None:
+def test_the_shipped_policys_token_looks_at_the_block_that_is_named() -> None:
     root = Path(__file__).resolve().parent.parent
-    tool = [
-        sys.executable,
-        str(root / "tools" / "token_gaze.py"),
-        "--checkpoint",
-        str(root / "checkpoints" / "tabletop"),
-    ]
-    subprocess.run([*tool, "--scenes", "4", "--json", str(tmp_path / "gaze.json")], check=True, cwd=root)
-    views = json.loads((tmp_path / "gaze.json").read_text())["views"]
-    assert views["all layers"]["looks"] == 12
-    assert views["all layers"]["rate"] > 0.5
+    views = runpy.run_path(str(root / "tools" / "token_gaze.py"))["gaze"](root / "checkpoints" / "tabletop", 4)
+    assert len(views["all layers"]) == 12
+    assert np.mean(views["all layers"]) > 0.5

@@ -19,7 +19,8 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.ablation import Recorded
 from robovlm_ros.runtime.engine import PolicyEngine
-from robovlm_ros.vlm.attention import PARTS, TokenAttention, attend, image_grids
+from robovlm_ros.vlm.attention import EARLIER, PARTS, TokenAttention, attend, image_grids
+from robovlm_ros.vlm.context import Context
 from robovlm_ros.vlm.grid import ImageGrid
 from robovlm_ros.vlm.sequence import NEW
 
@@ -59,7 +60,7 @@ def look(
     found: dict[str, Any] = {"episode": str(episode.path), "instruction": episode.instruction}
     print(f'\n{episode.name}: "{episode.instruction}", {len(steps)} observations')
     try:
-        looks = [look_at(engine, step.observation) for step in steps]
+        looks = looks_along(engine, [step.observation for step in steps])
     except UserError as error:
         print(f"no attention to show: {error}")
         return {**found, "no_attention": str(error)}
@@ -78,9 +79,29 @@ def look(
     return found
 
 
-def look_at(engine: PolicyEngine, observation: Observation) -> Look:
-    """Where the action tokens look at one observation; UserError where there is no attention to show."""
-    inputs = engine.processor.collate([engine.processor(observation)])
+def looks_along(engine: PolicyEngine, observations: Sequence[Observation]) -> list[Look]:
+    """A look at each observation of an episode, behind those before it where the policy reads them as one sequence."""
+    if engine.policy.config.history != "interleaved":
+        return [look_at(engine, observation) for observation in observations]
+    looks = []
+    engine.reset()
+    for number, observation in enumerate(observations):
+        engine.infer(observation)  # the engine decides when a sequence ends
+        history = engine.memory.history if engine.memory else None
+        read = history.frames if isinstance(history, Context) else engine.policy.config.window  # this one among them
+        looks.append(look_at(engine, observation, observations[number + 1 - read : number]))
+    engine.reset()
+    return looks
+
+
+def look_at(engine: PolicyEngine, observation: Observation, before: Sequence[Observation] = ()) -> Look:
+    """Where the action tokens look at one observation; UserError where there is no attention to show.
+
+    ``before`` are the observations that history `interleaved` reads it behind.
+    """
+    inputs = engine.processor.collate([engine.processor(seen) for seen in (*before, observation)])  # (W, ...)
+    if before:
+        inputs = {key: value[None] for key, value in inputs.items()}  # (1, W, ...)
     attention = attend(engine.policy, {key: value.to(engine.policy.device) for key, value in inputs.items()})
     layers = attention.weights.mean((2, 3))  # (1, layers, L)
     views = {f"layer {layer + 1}": layers[:, layer] for layer in range(layers.shape[1])}
@@ -89,14 +110,15 @@ def look_at(engine: PolicyEngine, observation: Observation) -> Look:
 
 
 def _table(engine: PolicyEngine, looks: Sequence[Look], grids: Sequence[ImageGrid]) -> dict[str, Any]:
-    rows = [["", *PARTS, "words read most"]]
+    parts = PARTS if any(look.attention.frames > 1 for look in looks) else tuple(p for p in PARTS if p != EARLIER)
+    rows = [["", *parts, "words read most"]]
     values: dict[str, Any] = {}
     for name in looks[0].views:
-        parts = [look.attention.shares(look.views[name]) for look in looks]
-        shares = {part: float(np.mean([float(one[part]) for one in parts])) for part in PARTS}
+        each = [look.attention.shares(look.views[name]) for look in looks]
+        shares = {part: float(np.mean([float(one[part]) for one in each])) for part in parts}
         words = _words(engine, looks, name)
         said = ", ".join(f"{word} {100 * share:.0f} %" for word, share in words if share > 0.005)
-        rows.append([name, *(f"{100 * shares[part]:.0f} %" for part in PARTS), said])
+        rows.append([name, *(f"{100 * shares[part]:.0f} %" for part in parts), said])
         values[name] = {"shares": shares, "words": dict(words)}
         if grids:
             values[name]["brightest"] = {
@@ -106,7 +128,7 @@ def _table(engine: PolicyEngine, looks: Sequence[Look], grids: Sequence[ImageGri
     heads = torch.stack([look.attention.shares(look.attention.weights.mean(3))["images"][0] for look in looks])
     for layer, of_heads in enumerate(heads.mean(0).tolist(), start=1):  # (layers, heads)
         values[f"layer {layer}"]["images_of_each_head"] = of_heads
-    print_rows(rows, left=(0, len(PARTS) + 1))
+    print_rows(rows, left=(0, len(parts) + 1))
     return values
 
 
@@ -143,7 +165,7 @@ def _draw(
 ) -> None:
     """Two pictures (layers; instructions) and a film (instructions along the episode)."""
     cameras = list(zip(engine.cameras, grids, strict=True))
-    swapped = [[look_at(engine, replace(look.observation, instruction=text)) for look in looks] for text in swaps]
+    swapped = [looks_along(engine, [replace(look.observation, instruction=text) for look in looks]) for text in swaps]
     chosen = sorted({round(i * (len(looks) - 1) / max(1, frames - 1)) for i in range(frames)})
     layers = len(looks[0].views) - 1
     shown = sorted({round(i * (layers - 1) / (PICTURED_LAYERS - 1)) + 1 for i in range(PICTURED_LAYERS)})

@@ -217,19 +217,26 @@ def _interchanged(
             states[:] = [hidden[:, -count:].clone()]  # (1, K, D)
             return hidden
 
-        with _outputs(module, keep):
+        with _outputs(module, keep, once=True):
             donor.infer(_told(text, seen))
-        with _outputs(module, lambda hidden: torch.cat([hidden[:, :-count], states[0]], dim=1)):
+        with _outputs(module, lambda hidden: torch.cat([hidden[:, :-count], states[0]], dim=1), once=True):
             yield
 
     return _run(policy, processor, episodes, around=swapped)
 
 
 @contextmanager
-def _outputs(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    """Within, what a module gives, or the first of it, is changed."""
+def _outputs(
+    module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor], *, once: bool = False
+) -> Iterator[None]:
+    """Within, what a module gives, or the first of it, is changed: each time, or the first time alone.
+
+    The first time is when the action tokens are read; an answer may go on behind them, word by word.
+    """
 
     def hook(_module: nn.Module, _inputs: Any, result: Any) -> Any:
+        if once:
+            handle.remove()
         return (change(result[0]), *result[1:]) if isinstance(result, tuple) else change(result)
 
     handle = module.register_forward_hook(hook)

@@ -16,8 +16,9 @@ from robovlm_ros.vlm.grid import ImageGrid
 from robovlm_ros.vlm.policy import ActionTokenOutput, ActionTokenPolicy
 from robovlm_ros.vlm.sequence import NEW, insert_behind
 
-PARTS = ("images", "words", "state token", "action tokens")
-"""What a sequence consists of; marks around images count as words."""
+EARLIER = "earlier"
+PARTS = ("images", "words", "state token", "action tokens", EARLIER)
+"""What a sequence consists of; marks around images count as words, and all of earlier observations as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class TokenAttention:
     """(B, K) of the action tokens."""
     is_image: torch.Tensor
     """(B, L) True at image tokens."""
+    frames: int
+    """Observations in the sequence, the newest of them last."""
     output: ActionTokenOutput
     """What the forward gave."""
 
@@ -41,19 +44,26 @@ class TokenAttention:
         """Sums (B, ...) of weights (B, ..., L) over each of PARTS."""
         new = self.ids == NEW  # (B, L)
         action = torch.zeros_like(new).scatter(1, self.positions, True)
-        masks = (self.is_image, ~self.is_image & ~new, new & ~action, action)
+        newest = torch.arange(new.shape[1], device=new.device) >= new.shape[1] // self.frames * (
+            self.frames - 1
+        )  # (L,)
+        kinds = (self.is_image, ~self.is_image & ~new, new & ~action, action)
+        masks = (*(kind & newest for kind in kinds), (~newest).expand_as(new))  # (B, L) each
         middle = (slice(None), *(None,) * (weights.dim() - 2))
         return {part: (weights * mask[middle]).sum(-1) for part, mask in zip(PARTS, masks, strict=True)}
 
     def maps(self, weights: torch.Tensor, grids: Sequence[ImageGrid], sample: int = 0) -> list[torch.Tensor]:
-        """Of weights (..., L) of one sample, the part (..., rows, columns) on each camera's image tokens."""
-        on_image = weights[..., self.is_image[sample]]  # (..., N)
+        """Of weights (..., L) of one sample, the part (..., rows, columns) on each camera's newest image tokens."""
+        on_image = weights[..., self.is_image[sample]]  # (..., frames * N)
+        on_image = on_image[..., on_image.shape[-1] // self.frames * (self.frames - 1) :]  # (..., N)
         return [on_image[..., grid.tokens].reshape(*weights.shape[:-1], grid.rows, grid.columns) for grid in grids]
 
 
 @torch.inference_mode()
 def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> TokenAttention:
     """The policy's forward on a batch of inputs (B, ...), with the attention of its action tokens.
+
+    Of a window (1, W, ...) of history ``interleaved`` it is that of the newest observation, over all of them.
 
     The text tower computes attention step by step ("eager") for this one forward, for fused kernels keep no weights;
     afterwards all is as it was. Beside each layer's weights A_l (L, L), means over heads, their *rollout* is kept:
@@ -66,7 +76,8 @@ def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> Tok
     says how much an action depends on a place: for that, change the place (`robovlm_ros.runtime.ablation`).
 
     Raises:
-        UserError: the action tokens do not attend to image tokens in one sequence with them.
+        UserError: the action tokens do not attend to image tokens in one sequence with them; or there is padding,
+            and history ``interleaved``, which moves it.
     """
     backbone = policy.backbone
     apart = UserError(
@@ -78,19 +89,29 @@ def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> Tok
     if policy.action_token is None:
         raise UserError("this policy has no action token to look from: its latents are means of hidden states")
     mask, prompt = inputs["attention_mask"], inputs["input_ids"]
-    if mask.dim() != 2:
-        raise UserError("attention is of single observations, not of windows")
+    interleaved, frames = policy.config.history == "interleaved", 1
+    if interleaved and not bool(mask.all()):
+        raise UserError("with history 'interleaved', attention is shown without padding: one observation at a time")
+    if mask.dim() == 3:
+        if not interleaved or len(mask) != 1:
+            raise UserError("attention is of single observations, or of one window of history 'interleaved'")
+        frames, mask, prompt = mask.shape[1], mask[0], prompt[0]  # (W, L)
     extra = int(policy.config.latent_num) + (policy.state_token is not None)
     new = prompt.new_full((len(prompt), extra, 1), NEW)  # (B, extra, 1)
     ids, _, positions = insert_behind(prompt[..., None], mask, new)  # (B, L, 1), (B, extra)
     positions = positions[:, -int(policy.config.latent_num) :]  # (B, K)
-    length = ids.shape[1]
+    if frames > 1:
+        positions = positions[-1:] + (frames - 1) * ids.shape[1]  # (1, K)
+        ids = ids.reshape(1, -1, 1)  # (1, L, 1), L now of all frames
+    batch, length, layers = len(ids), ids.shape[1], len(backbone.decoder_layers)
     kept: list[torch.Tensor] = []
-    flow = torch.eye(length, device=prompt.device).expand(len(prompt), -1, -1)  # (B, L, L)
+    flow = torch.eye(length, device=prompt.device).expand(batch, -1, -1)  # (B, L, L)
     one = torch.eye(length, device=prompt.device)
 
     def keep(weights: torch.Tensor | None) -> None:
         nonlocal flow
+        if len(kept) == layers:
+            return  # an answer that is read on, word by word, behind the action tokens
         if weights is None or weights.shape[-2:] != (length, length):
             raise apart
         weights = weights.float()  # (B, heads, L, L)
@@ -100,9 +121,9 @@ def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> Tok
 
     with _eager(backbone), _watched(backbone, keep):
         output = policy(**inputs)
-    if len(kept) != len(backbone.decoder_layers):
+    if len(kept) != layers:
         raise UserError(
-            f"only {len(kept)} of {len(backbone.decoder_layers)} layers of the text tower of "
+            f"only {len(kept)} of {layers} layers of the text tower of "
             f"'{backbone.model.config.model_type}' keep their attention weights"
         )
     rollout = flow.gather(1, positions[..., None].expand(-1, -1, length))  # (B, K, L)
@@ -112,6 +133,7 @@ def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> Tok
         ids=ids[..., 0],
         positions=positions,
         is_image=ids[..., 0] == backbone.image_token_id,
+        frames=frames,
         output=output,
     )
 
@@ -123,7 +145,7 @@ def image_grids(
 
     ``inputs`` are those of one observation, without a batch dimension; ``processor`` is the backbone's own.
     """
-    if getattr(policy, "resampler", None) is not None:
+    if policy.resampler is not None:
         raise UserError("resampled image tokens have no place in the image: learned queries draw each of all")
     return policy.backbone.image_grids(processor, inputs, shapes)
 
