@@ -14,13 +14,16 @@ from robovlm_ros.runtime.engine import PolicyEngine
 from robovlm_ros.training.finetuning import FinetuneOptions, configure, train
 from robovlm_ros.training.reporting import Report
 from robovlm_ros.training.switches import apply_switches
-from robovlm_ros.vlm.checkpoint import save_policy
+from robovlm_ros.vlm.checkpoint import load_vlm, save_policy
+from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import build_head
 from robovlm_ros.vlm.heads.base import HeadShape
-from robovlm_ros.vlm.heads.discrete import DiscreteHead
+from robovlm_ros.vlm.heads.discrete import DECODINGS, DiscreteHead
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
+from robovlm_ros.vlm.sequence import gather
 
+from .families import FAMILIES, save_family
 from .makers import arm_contract, observation, small_policy, small_vlm
 from .test_heads import at, recordings
 
@@ -38,11 +41,12 @@ def head(dims: int = 4, binary: int = 1, chunk: int = 3, **options: Any) -> Disc
     return built
 
 
+@pytest.mark.parametrize("decoding", DECODINGS)
 @pytest.mark.parametrize("dims", [3, 7, 8, 14])
-def test_a_policy_of_bins_trains_is_saved_and_acts_as_before(tmp_path: Path, dims: int) -> None:
+def test_a_policy_of_bins_trains_is_saved_and_acts_as_before(tmp_path: Path, dims: int, decoding: str) -> None:
     options = FinetuneOptions(
-        head={"type": "discrete", "bins": BINS},
-        latent_num=5 * dims,
+        head={"type": "discrete", "bins": BINS, "decoding": decoding},
+        latent_num=5 * dims if decoding == "parallel" else 2,
         steps=2,
         batch_size=3,
         chunk_size=5,
@@ -52,7 +56,7 @@ def test_a_policy_of_bins_trains_is_saved_and_acts_as_before(tmp_path: Path, dim
     vlm, backbone = small_vlm()
     policy = ActionTokenPolicy.from_vlm(vlm, configure(options, vlm.config, arm_contract(dims)))
     apply_switches(policy, options)
-    words = vlm.lm_head.weight.detach().clone()
+    words, read = vlm.lm_head.weight.detach().clone(), vlm.get_input_embeddings().weight.detach().clone()
     trained = train(
         options,
         policy,
@@ -63,6 +67,9 @@ def test_a_policy_of_bins_trains_is_saved_and_acts_as_before(tmp_path: Path, dim
     learned = policy.head.logits.weight.detach()
     assert torch.equal(vlm.lm_head.weight, words)
     assert 0 < float((learned - words[-BINS:]).abs().max()) < 0.01  # began as the words, and moved
+    if decoding == "autoregressive":
+        assert torch.equal(vlm.get_input_embeddings().weight, read)
+        assert 0 < float((policy.head.inputs.weight.detach() - read[-BINS:]).abs().max()) < 0.01
     assert 0 < trained.figures["validation_error"] < 10
     save_policy(tmp_path / "policy", policy, trained.processor)
     engines = PolicyEngine(policy, trained.processor), PolicyEngine.load(tmp_path / "policy")
@@ -97,6 +104,96 @@ def test_the_loss_is_the_masked_cross_entropy_of_the_right_bin(binary: int) -> N
     assert loss.item() == pytest.approx(np.mean(by_hand), rel=1e-5)
 
 
+def forced(
+    policy: ActionTokenPolicy, inputs: dict[str, torch.Tensor], actions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, n, bins) logits of each value behind the true ones before it, a forward of its own for each, and latents."""
+    head, found = policy.head, []
+    tokens, places = policy.prompt(
+        inputs["input_ids"],
+        inputs["attention_mask"],
+        policy.image_embeddings(**{key: value for key, value in inputs.items() if key in IMAGES}),
+        inputs["state"],
+        **{key: value for key, value in inputs.items() if key in LAYOUT},
+    )
+    latents = gather(policy.backbone.decode(tokens), places[:, -2:])
+    for count in range(head.values):
+        longer, more = tokens.insert(head.embed(actions)[:, :count])
+        last = torch.cat([places, more], dim=1)[:, -1:]
+        found.append(head.logits(gather(policy.backbone.decode(longer), last)))
+    return torch.cat(found, dim=1), latents
+
+
+IMAGES = ("pixel_values", "pixel_attention_mask", "image_grid_thw", "image_sizes")
+LAYOUT = ("image_grid_thw", "image_word")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_values_one_by_one_are_those_of_whole_forwards_in_any_family(tmp_path: Path, name: str) -> None:
+    save_family(name, tmp_path)
+    vlm, words = load_vlm(tmp_path)
+    contract = arm_contract(3)
+    config = ActionTokenConfig(
+        vlm_config=vlm.config,
+        contract=contract.to_dict(),
+        cameras=["front", "side"],
+        state=list(contract.state_names),
+        chunk_size=2,
+        latent_num=2,
+        head={"type": "discrete", "bins": BINS, "decoding": "autoregressive", "choice": "expectation"},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        policy = ActionTokenPolicy.from_vlm(vlm, config).eval()
+        torch.nn.init.normal_(policy.action_token)
+        torch.nn.init.normal_(policy.head.inputs.weight)
+    processor = ActionTokenProcessor(config, words)
+    texts = ("go", "move above the yellow cube now")  # one is padded
+    inputs = processor.collate([processor(observation(contract, text, seed)) for seed, text in enumerate(texts)])
+    with torch.inference_mode():
+        # running reads what it decided: with the likeliest bins as if they were true, whole forwards say the same
+        output = policy(**inputs)
+        actions = torch.zeros(2, 2, 3)
+        for value in range(6):
+            logits, latents = forced(policy, inputs, actions)
+            step, dim = divmod(value, 3)
+            if dim == 2:
+                actions[:, step, dim] = (logits[:, value, -1] > logits[:, value, 0]).float()
+            else:
+                actions[:, step, dim] = policy.head.centres(logits)[logits[:, value].argmax(-1)]
+        whole = policy.head.decided(logits.view(2, 1, 2, 3, BINS))[:, 0]
+        torch.testing.assert_close(output.actions, whole, atol=1e-4, rtol=0)
+        torch.testing.assert_close(output.latents, latents, atol=1e-5, rtol=0)
+        assert float(whole[0].std()) > 0.01
+        assert not torch.allclose(whole[0], whole[1], atol=1e-3)
+        # training reads true values, all of them in one forward
+        rng = np.random.default_rng(0)
+        actions = torch.from_numpy(rng.uniform(-1, 1, (2, 2, 3))).float()
+        actions[..., 2] = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+        valid = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+        loss = policy(**inputs, actions=actions, valid=valid).loss
+        logits = forced(policy, inputs, actions)[0].view(2, 2, 3, BINS)
+    by_hand = []
+    for b, c in valid.nonzero().tolist():
+        for a in range(3):
+            z = logits[b, c, a].double().numpy()
+            wanted = int(np.abs(np.linspace(-1, 1, BINS) - float(actions[b, c, a])).argmin())
+            if a == 2:
+                z, wanted = z[[0, -1]], int(actions[b, c, a])
+            by_hand.append(np.log(np.exp(z).sum()) - z[wanted])
+    assert loss.item() == pytest.approx(np.mean(by_hand), rel=1e-4)
+
+
+def test_running_value_by_value_reads_each_word_once() -> None:
+    head = {"type": "discrete", "bins": BINS, "decoding": "autoregressive"}
+    policy, processor = small_policy(head=head)
+    read: list[int] = []
+    policy.backbone.decoder_layers[0].register_forward_hook(lambda _, inputs, __: read.append(inputs[0].shape[1]))
+    inputs = processor.collate([processor(observation(processor.contract))])
+    policy(**inputs)
+    assert read == [inputs["input_ids"].shape[1] + 2, *[1] * 19]  # with state and action token; 20 values
+
+
 @pytest.mark.parametrize("choice", ["argmax", "expectation"])
 def test_certain_bins_decode_to_what_they_were_made_of(choice: str) -> None:
     built = head(choice=choice)
@@ -124,7 +221,12 @@ def test_certain_bins_decode_to_what_they_were_made_of(choice: str) -> None:
         ({"latent_num": 20, "head": {"bins": 10**4}}, "fewer than the 10000 bins of the head: choose fewer bins"),
         ({"history": "policy_head", "window": 3}, "head 'discrete' looks at one observation, but window is 3"),
         ({"head": {"bins": 1}}, "bins must be at least 2, not 1"),
-        ({"head": {"decoding": "backwards"}}, "decoding 'backwards' is not one of: parallel"),
+        ({"head": {"decoding": "backwards"}}, "decoding 'backwards' is not one of: parallel, autoregressive"),
+        (
+            {"head": {"decoding": "autoregressive"}, "history": "interleaved", "window": 3},
+            "goes on behind the action tokens of one observation: choose history one_step",
+        ),
+        ({"head": {"decoding": "autoregressive"}, "latents": "down_sample"}, "choose history one_step and latents"),
         ({"head": {"choice": "best"}}, "choice 'best' is not one of: argmax, expectation"),
     ],
 )

@@ -12,7 +12,7 @@ import torch
 from transformers import DynamicCache
 
 from robovlm_ros.vlm.backbone import Backbone
-from robovlm_ros.vlm.sequence import Tokens
+from robovlm_ros.vlm.sequence import NEW, Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,24 +35,47 @@ def read(backbone: Backbone, tokens: Tokens, context: Context | None = None) -> 
     """(B, L, D) last hidden states of one frame behind those in ``context``, and the context with this frame."""
     positions, blocks = backbone.positions(tokens), backbone.blocks(tokens)
     first, end = _extent(positions, tokens.mask)  # (B,) each
-    mask = tokens.mask
-    cache = DynamicCache()
     if context is not None:
         positions = positions + (context.end - first)[:, None]
         end = end + context.end - first
+    frames = 1 if context is None else context.frames + 1
+    packed, positions, blocks, order = _packed(tokens, positions, blocks)
+    hidden, after = _read_on(backbone, packed, positions, blocks, context, end, frames)
+    return _unpacked(hidden, order), after
+
+
+def read_words(backbone: Backbone, embeddings: torch.Tensor, context: Context) -> tuple[torch.Tensor, Context]:
+    """(B, n, D) last hidden states of words (B, n, D) that go on from a frame, and the context with them."""
+    batch, count = embeddings.shape[:2]
+    ids = torch.full((batch, count), NEW, device=embeddings.device)
+    tokens = Tokens(
+        ids=ids, mask=torch.ones_like(ids), embeddings=embeddings, images=embeddings.new_zeros(batch, 0, 0)
+    )  # fmt: skip
+    positions = context.end[:, None] + torch.arange(count, device=ids.device)  # (B, n)
+    blocks = None if context.blocks is None else torch.full_like(ids, -1)
+    return _read_on(backbone, tokens, positions, blocks, context, context.end + count, context.frames)
+
+
+def _read_on(
+    backbone: Backbone,
+    tokens: Tokens,
+    positions: torch.Tensor,
+    blocks: torch.Tensor | None,
+    context: Context | None,
+    end: torch.Tensor,
+    frames: int,
+) -> tuple[torch.Tensor, Context]:
+    """(B, L, D) last hidden states of tokens behind those in ``context``, and the context with them."""
+    mask, cache = tokens.mask, DynamicCache()
+    if context is not None:
         if blocks is not None and context.blocks is not None:
             behind = torch.where(blocks >= 0, blocks + context.mask.shape[1], blocks)
             blocks = torch.cat([context.blocks, behind], dim=1)  # (B, L' + L)
         mask = torch.cat([context.mask, mask], dim=1)  # (B, L' + L)
         cache = DynamicCache(context.layers)
     hidden = backbone.attend(tokens, positions, mask, blocks, cache)
-    return hidden, Context(
-        layers=tuple((layer.keys, layer.values) for layer in cache.layers),
-        mask=mask,
-        blocks=blocks,
-        end=end,
-        frames=1 if context is None else context.frames + 1,
-    )
+    layers = tuple((layer.keys, layer.values) for layer in cache.layers)
+    return hidden, Context(layers=layers, mask=mask, blocks=blocks, end=end, frames=frames)
 
 
 def read_window(backbone: Backbone, tokens: Tokens, window: int) -> torch.Tensor:
@@ -64,29 +87,46 @@ def read_window(backbone: Backbone, tokens: Tokens, window: int) -> torch.Tensor
     positions = positions + (span.cumsum(1) - span).view(-1, 1)  # (..., B W, L)
     if blocks is not None:
         frame = torch.arange(count, device=blocks.device)[:, None] % window
-        blocks = torch.where(blocks >= 0, blocks + frame * length, blocks).view(-1, window * length)  # (B, W L)
+        blocks = torch.where(blocks >= 0, blocks + frame * length, blocks)
 
-    # padding inside a sequence would count as distance where attention is local: all of it goes to the front
-    joined = tokens.mask.view(-1, window * length)  # (B, W L)
-    order = (joined != 0).int().argsort(dim=1, stable=True)
+    def joined(values: torch.Tensor) -> torch.Tensor:
+        return values.reshape(*values.shape[:-2], -1, window * length)  # (..., B, W L)
 
-    def packed(values: torch.Tensor) -> torch.Tensor:
-        flat = values.reshape(*values.shape[:-2], -1, window * length)  # (..., B, W L)
-        return flat.gather(-1, order.expand_as(flat))
-
-    wide = order[..., None].expand(-1, -1, tokens.embeddings.shape[-1])  # (B, W L, D)
     sequence = replace(
         tokens,
-        ids=packed(tokens.ids),
-        mask=packed(tokens.mask),
-        embeddings=tokens.embeddings.reshape(-1, window * length, wide.shape[-1]).gather(1, wide),
+        ids=joined(tokens.ids),
+        mask=joined(tokens.mask),
+        embeddings=tokens.embeddings.reshape(-1, window * length, tokens.embeddings.shape[-1]),  # (B, W L, D)
         images=tokens.images.reshape(-1, window * tokens.images.shape[1], *tokens.images.shape[2:]),  # (B, W N, ...)
         layout={},
     )
-    if blocks is not None:
-        blocks = blocks.gather(1, order)
-    hidden = backbone.attend(sequence, packed(positions), sequence.mask, blocks)  # (B, W L, D)
-    return torch.empty_like(hidden).scatter(1, wide, hidden).view(count, length, -1)
+    packed, positions, blocks, order = _packed(sequence, joined(positions), None if blocks is None else joined(blocks))
+    hidden = backbone.attend(packed, positions, packed.mask, blocks)  # (B, W L, D)
+    return _unpacked(hidden, order).view(count, length, -1)
+
+
+def _packed(
+    tokens: Tokens, positions: torch.Tensor, blocks: torch.Tensor | None
+) -> tuple[Tokens, torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """All of it with padding in front, and where each token was (B, L).
+
+    Padding between tokens would count as distance where attention is local.
+    """
+    order = (tokens.mask != 0).int().argsort(dim=1, stable=True)  # (B, L)
+    wide = order[..., None].expand_as(tokens.embeddings)  # (B, L, D)
+    moved = replace(
+        tokens,
+        ids=tokens.ids.gather(1, order),
+        mask=tokens.mask.gather(1, order),
+        embeddings=tokens.embeddings.gather(1, wide),
+    )
+    positions = positions.gather(-1, order.expand_as(positions))  # (..., B, L)
+    return moved, positions, None if blocks is None else blocks.gather(1, order), order
+
+
+def _unpacked(hidden: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """(B, L, D) with each token where it was before `_packed`."""
+    return torch.empty_like(hidden).scatter(1, order[..., None].expand_as(hidden), hidden)
 
 
 def _extent(positions: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

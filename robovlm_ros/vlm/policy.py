@@ -11,11 +11,13 @@ from transformers import AutoModel, AutoModelForImageTextToText, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.vlm.answering import answer, read_answer
 from robovlm_ros.vlm.backbone import Backbone, backbone_of
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.context import Context, read, read_window
 from robovlm_ros.vlm.heads import build_head
 from robovlm_ros.vlm.heads.base import HeadShape
+from robovlm_ros.vlm.heads.discrete import DiscreteHead
 from robovlm_ros.vlm.latents import pool_latents
 from robovlm_ros.vlm.resampler import Resampler, read_resampler
 from robovlm_ros.vlm.sequence import Tokens, gather
@@ -73,21 +75,31 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             ),
             config.head or {},
         )
-        words = self.backbone.vocabulary
+        self._check_head()
+        self.resampler = None if config.resampler is None else Resampler(hidden, read_resampler(config.resampler))
+        for module in () if vlm is None else vlm.modules():
+            module._is_hf_initialized = True  # transformers' own mark: `post_init` draws no weights for these
+        self.post_init()
+
+    def _check_head(self) -> None:
+        """UserError when the head cannot work with this backbone, these latents or this history."""
+        words, config = self.backbone.vocabulary, self.config
+        kind = (config.head or {}).get("type", "mlp")
         if self.head.words > words:
             raise UserError(
                 f"the vocabulary of '{self.vlm.config.model_type}' has {words} words, fewer than the {self.head.words} "
                 "bins of the head: choose fewer bins"
             )
-        self.resampler = None if config.resampler is None else Resampler(hidden, read_resampler(config.resampler))
         if config.history == "interleaved" and self.head.fuses_history:
             raise UserError(
-                f"head '{(config.head or {})['type']}' joins a window of latents, which history 'interleaved' leaves "
-                "to the VLM: choose history policy_head, or a head that looks at one observation"
+                f"head '{kind}' joins a window of latents, which history 'interleaved' leaves to the VLM: choose "
+                "history policy_head, or a head that looks at one observation"
             )
-        for module in () if vlm is None else vlm.modules():
-            module._is_hf_initialized = True  # transformers' own mark: `post_init` draws no weights for these
-        self.post_init()
+        if self.head.answers and (config.history == "interleaved" or config.latents != "action_token"):
+            raise UserError(
+                f"head '{kind}' with decoding autoregressive goes on behind the action tokens of one observation: "
+                "choose history one_step and latents action_token, or decoding parallel"
+            )
 
     @classmethod
     def from_vlm(cls, vlm: Any, config: ActionTokenConfig) -> ActionTokenPolicy:
@@ -218,6 +230,8 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         tokens, places = self.prompt(
             rows(input_ids), rows(attention_mask), features, None if state is None else rows(state), **layout
         )
+        if isinstance(self.head, DiscreteHead) and self.head.answers:
+            return self._answer(self.head, tokens, places[:, -self.config.latent_num :], actions, valid)
         hidden, context = self._read(tokens, batch, history)  # (B W, L + K, D)
         latents = self._latents(hidden, tokens, places)  # (B W, latent_num, D)
         latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
@@ -234,6 +248,23 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         if not windowed:
             window, actions, valid = latents[:, None], actions[:, None], valid[:, None]  # windows of 1
         return ActionTokenOutput(loss=self.head.loss(window, actions, valid), latents=latents)
+
+    def _answer(
+        self,
+        head: DiscreteHead,
+        tokens: Tokens,
+        places: torch.Tensor,
+        actions: torch.Tensor | None,
+        valid: torch.Tensor | None,
+    ) -> ActionTokenOutput:
+        """What a head gives that decides value behind value; places (B, latent_num) are those of the action tokens."""
+        if actions is None:
+            states, decided = answer(self.backbone, head, tokens, places)
+            return ActionTokenOutput(actions=decided, latents=states.to(self.new_dtype))
+        states = read_answer(self.backbone, head, tokens, places, actions).to(self.new_dtype)  # (B, K + n - 1, D)
+        valid = torch.ones(actions.shape[:-1], device=actions.device) if valid is None else valid
+        loss = head.loss(states[:, None], actions[:, None], valid[:, None])
+        return ActionTokenOutput(loss=loss, latents=states[:, : places.shape[1]])
 
     def _read(
         self, tokens: Tokens, batch: torch.Size, history: torch.Tensor | Context | None

@@ -76,7 +76,9 @@ class Qwen3VLBackbone(QwenBackbone):
         return [torch.cat(list(level)) for level in (found.pooler_output, *found.deepstack_features)]
 
     def extras(self, tokens: Tokens) -> dict[str, Any]:
-        """Where image tokens are, and the early features of each."""
+        """Where image tokens are, and the early features of each, if there are any."""
+        if not tokens.images.shape[1]:
+            return {}
         width = tokens.embeddings.shape[-1]
         early = tokens.images[..., width:].flatten(0, 1).to(tokens.embeddings.dtype)  # (B * N, layers * D)
         return {

@@ -41,6 +41,8 @@ class PolicyHead(nn.Module):
     """Whether it looks at observations before the newest; without, only windows of 1 make sense."""
     words: int = 0
     """Words of the end of the vocabulary whose vectors it begins with; see `inherit`."""
+    answers: bool = False
+    """Whether the VLM reads each value before it says the next; see `robovlm_ros.vlm.answering`."""
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__()
