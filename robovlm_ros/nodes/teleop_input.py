@@ -63,6 +63,7 @@ class Input:
         self.explain()
         if isinstance(self._source, Keyboard):
             self._terminal = Terminal(self._settings.terminal, self._on_keys)
+            self._terminal.start()
 
     def explain(self) -> None:
         """Print what there is to press."""

@@ -35,7 +35,7 @@ class Terminal:
 
     def __init__(self, device: str, receive: Callable[[bytes], None]) -> None:
         """`device`: path of a terminal; empty: the one that this process was started in. `receive` gets the bytes from
-        the reading thread, and none when the terminal has gone. UserError if there is no terminal.
+        the reading thread, and none when the terminal has gone. UserError if there is no terminal. Must be closed.
         """
         self._receive = receive
         self._file = _open(device)
@@ -49,6 +49,9 @@ class Terminal:
         termios.tcsetattr(self._file, termios.TCSANOW, keys)
         self._write(ASK)
         self._thread = threading.Thread(target=self._read, name="keys", daemon=True)
+
+    def start(self) -> None:
+        """Read from now on."""
         self._thread.start()
 
     def report_releases(self) -> None:
