@@ -66,6 +66,24 @@ def test_stopped_or_without_an_instruction_nothing_is_sent() -> None:
     assert controller.wants("reach red")
 
 
+def test_while_a_person_commands_nothing_is_sent_and_what_was_seen_before_they_handed_back_decides_nothing() -> None:
+    controller = make_controller()
+    controller.instruct("reach red")
+    controller.decided(make_chunk("reach red"), make_observation("reach red"), 1)
+    controller.intervene(True)
+    assert controller.command(START_NS, FRESH) is None
+    assert not controller.wants("reach red")
+    assert controller.situation(START_NS, FRESH).key == "yielded"
+    run = controller.run  # inference on an observation of this time takes longer than the intervention
+    controller.intervene(False)
+    assert not controller.decided(make_chunk("reach red"), make_observation("reach red"), 1, run)
+    assert controller.command(START_NS, FRESH) is None
+    assert controller.decided(make_chunk("reach red", x=0.6), make_observation("reach red"), 1, controller.run)
+    command = controller.command(START_NS, FRESH)
+    assert command is not None
+    assert command[0] == pytest.approx(TOOL[0] + 0.8 * 0.02)  # from where the robot stands, not from the last command
+
+
 def test_after_a_stop_the_robot_starts_from_where_it_stands_by_then() -> None:
     controller = make_controller()
     controller.instruct("reach red")
