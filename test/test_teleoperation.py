@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,14 @@ def test_keys_can_be_chosen_and_what_cannot_be_is_refused() -> None:
             keyboard(keys=wrong)
     with pytest.raises(UserError, match="there are 9 actions and 8 defaults; name those to be moved"):
         keyboard(arm_contract(9, gripper=False))
+
+
+def test_the_table_of_keys_in_the_docs_is_that_of_the_node() -> None:
+    documented = (Path(__file__).parent.parent / "docs" / "teleoperation.md").read_text().replace(",", "").splitlines()
+    for keys, what in keyboard().table[1:]:
+        prefix = "SHIFT + " if keys.replace(" ", "").isupper() else ""
+        meaning = what.removeprefix("switch ").split()[0]
+        assert any(line.startswith(f"| {prefix}{keys} |") and meaning in line for line in documented), keys
 
 
 # --- a gamepad ------------------------------------------------------------------------------------------------
