@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.heads.base import HeadShape, PolicyHead
-from robovlm_ros.vlm.heads.losses import masked_mean
+from robovlm_ros.vlm.heads.losses import check_binary_weight, masked_mean
 from robovlm_ros.vlm.heads.regression import perceptron
 
 _TIME_WIDTH = 32
@@ -39,6 +39,7 @@ class GenerativeOptions:
         for name in ("width", "depth", "steps", "draws"):
             if getattr(self, name) < 1:
                 raise UserError(f"the head's {name} must be at least 1, not {getattr(self, name)}")
+        check_binary_weight(self.binary_weight)
 
 
 class ChunkNetwork(nn.Module):

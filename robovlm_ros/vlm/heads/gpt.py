@@ -26,6 +26,7 @@ class GPTOptions(RegressionOptions):
     """Share of values that training drops."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("width", "depth", "heads"):
             if getattr(self, name) < 1:
                 raise UserError(f"head 'gpt': {name} must be at least 1, not {getattr(self, name)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,13 +10,13 @@ from torch.nn import functional
 
 from robovlm_ros.errors import UserError
 
-CONTINUOUS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "mse": lambda a, b: (a - b) ** 2,
-    "l1": lambda a, b: (a - b).abs(),
-    # Huber 1964: e²/2 within |e| <= 1, |e| - 1/2 beyond
-    "huber": lambda a, b: functional.huber_loss(a, b, reduction="none", delta=1.0),
+CONTINUOUS: dict[str, Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]] = {
+    "mse": lambda a, b, _: (a - b) ** 2,
+    "l1": lambda a, b, _: (a - b).abs(),
+    # Huber 1964: e²/2 within |e| <= delta, delta (|e| - delta / 2) beyond
+    "huber": lambda a, b, delta: functional.huber_loss(a, b, reduction="none", delta=delta),
 }
-"""Name → error per element of continuous dimensions."""
+"""Name → error per element of continuous dimensions; the last argument is Huber's delta."""
 
 
 def chunk_loss(
@@ -26,6 +27,7 @@ def chunk_loss(
     *,
     kind: str,
     binary_weight: float,
+    huber_delta: float = 1.0,
 ) -> torch.Tensor:
     """Masked mean error of a chunk: continuous(predicted, actions) + binary_weight x BCE(logits, 0/1).
 
@@ -39,12 +41,11 @@ def chunk_loss(
         binary: (A,) True where the dimension is binary.
         kind: a key of `CONTINUOUS`.
         binary_weight: weight of the binary part.
+        huber_delta: error at which `huber` goes from squared to linear.
     """
-    if kind not in CONTINUOUS:
-        raise UserError(f"loss '{kind}' is not one of: {', '.join(CONTINUOUS)}")
     total = predicted.new_zeros(())
     if bool((~binary).any()):
-        error = CONTINUOUS[kind](predicted[..., ~binary], actions[..., ~binary])  # (..., C, continuous)
+        error = CONTINUOUS[kind](predicted[..., ~binary], actions[..., ~binary], huber_delta)  # (..., C, continuous)
         total = total + masked_mean(error, valid)
     if bool(binary.any()):
         logits, labels = predicted[..., binary], actions[..., binary]  # (..., C, binary)
@@ -53,7 +54,16 @@ def chunk_loss(
     return total
 
 
+def check_binary_weight(weight: float) -> None:
+    """UserError unless a head's weight of the binary dimensions is a number from 0."""
+    if not (math.isfinite(weight) and weight >= 0):
+        raise UserError(f"the head's binary_weight must be at least 0, not {weight:g}")
+
+
 def masked_mean(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Scalar mean of an error (..., C, n) over its dimensions and the steps where valid (..., C) is 1; 0 for none."""
+    """Scalar mean of an error (..., C, n) over its dimensions and the steps where valid (..., C) is 1; 0 for none.
+
+    Steps that do not count have a gradient of exactly 0.
+    """
     weight = valid.to(error.dtype)[..., None]  # (..., C, 1)
     return (error * weight).sum() / (weight.sum().clamp(min=1.0) * error.shape[-1])

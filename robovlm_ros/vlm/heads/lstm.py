@@ -22,6 +22,7 @@ class LSTMOptions(RegressionOptions):
     """Layers of the LSTM."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("width", "depth"):
             if getattr(self, name) < 1:
                 raise UserError(f"head 'lstm': {name} must be at least 1, not {getattr(self, name)}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.heads.base import HeadShape, PolicyHead
-from robovlm_ros.vlm.heads.losses import chunk_loss
+from robovlm_ros.vlm.heads.losses import CONTINUOUS, check_binary_weight, chunk_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,17 @@ class RegressionOptions:
     """Error of continuous dimensions: l1, huber or mse."""
     binary_weight: float = 0.01
     """Weight of the binary dimensions' cross entropy."""
+    huber_delta: float = 1.0
+    """Error at which loss huber goes from squared to linear, in normalised units."""
+
+    def __post_init__(self) -> None:
+        if self.loss not in CONTINUOUS:
+            raise UserError(f"the head's loss '{self.loss}' is not one of: {', '.join(CONTINUOUS)}")
+        if not all(width >= 1 for width in self.hidden):
+            raise UserError(f"the head's hidden widths must be at least 1, not {list(self.hidden)}")
+        check_binary_weight(self.binary_weight)
+        if not (math.isfinite(self.huber_delta) and self.huber_delta > 0):
+            raise UserError(f"the head's huber_delta must be above 0, not {self.huber_delta:g}")
 
 
 def perceptron(widths: Sequence[int]) -> nn.Sequential:
@@ -54,7 +67,7 @@ class RegressionHead(PolicyHead):
     def loss(self, latents: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         return chunk_loss(
             self.raw(latents), actions, valid, self.binary,
-            kind=self.options.loss, binary_weight=self.options.binary_weight,
+            kind=self.options.loss, binary_weight=self.options.binary_weight, huber_delta=self.options.huber_delta,
         )  # fmt: skip
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
