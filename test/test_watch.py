@@ -20,14 +20,14 @@ STATIC, WRIST = (camera.topic for camera in CONTRACT.cameras)
 SIZES = {STATIC: (96, 96), WRIST: (64, 64)}
 
 
-def small(width: int, height: int) -> bytes:
-    return image(START, np.zeros((height, width, 3), np.uint8))
+def small(width: int, height: int, stamp_ns: int = START) -> bytes:
+    return image(stamp_ns, np.zeros((height, width, 3), np.uint8))
 
 
 def all_say(watch: Watch, now_ns: int, but: str = "") -> None:
     names = list(CONTRACT.state[0].dims)
-    sent = {"/joint_states": joints(START, names, np.zeros(7)), "/ee_pose": pose(START, 0, 0, 0)}
-    for topic, data in (sent | {topic: small(*size) for topic, size in SIZES.items()}).items():
+    sent = {"/joint_states": joints(now_ns, names, np.zeros(7)), "/ee_pose": pose(now_ns, 0, 0, 0)}
+    for topic, data in (sent | {topic: small(*size, now_ns) for topic, size in SIZES.items()}).items():
         if topic != but:
             assert watch.message(topic, data, now_ns) is None
 
@@ -96,6 +96,24 @@ def test_a_clock_that_is_set_is_said_and_makes_nobody_silent(jump_ms: int) -> No
         said += watch.look(now, ms * MS, recording=True)
     direction = "forward" if jump_ms > 0 else "back"
     assert said == [f"the clock jumped {direction} by 3.000 s: stamps before and after do not fit together"]
+
+
+@pytest.mark.parametrize("offset_ms", [0, 7000, -7000])
+def test_messages_that_pile_up_are_said_whatever_the_clock_of_the_sender_says(offset_ms: int) -> None:
+    watch = Watch(CONTRACT)
+    watch.begin(START)
+    said = []
+    for ms in range(0, 6000, 100):
+        now = START + ms * MS
+        lag_ms = 20 if ms < 2000 else min(ms - 2000, 1500) if ms < 5000 else 30
+        watch.message("/ee_pose", pose(now - (lag_ms + offset_ms) * MS, 0, 0, 0), now)
+        said += [(ms, text) for text in watch.look(now, now, recording=True) if "taken" in text]
+        if ms < 2000 or ms >= 5000:
+            assert watch.behind_ns() < 100 * MS
+    assert said == [
+        (3100, "messages are taken 1.1 s late: this machine is too slow, or a sender is"),
+        (5000, "messages are taken in time again"),
+    ]
 
 
 def test_simulated_time_may_stop_and_hurry_but_not_go_back() -> None:

@@ -143,7 +143,9 @@ class Recording:
                 self._break_off(error)
 
     def _write(self) -> None:
-        while (item := self._queue.get()) is not _End:
+        item: object = None
+        while item is not _End:
+            item = self._queue.get()
             if isinstance(item, _Message):
                 with self._lock:
                     self._waiting_bytes -= len(item.data)
@@ -154,7 +156,7 @@ class Recording:
                     self.writer.write(*item)
                 elif isinstance(item, _Note):
                     self.writer.note(*item)
-                else:
+                else:  # also at the end: completing the file takes a while, and what came is safe meanwhile
                     self.writer.flush()
                     self._flushed.set()
             except Exception as error:  # whatever it is, nothing more can be written, and that must be said

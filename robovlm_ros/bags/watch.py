@@ -1,15 +1,18 @@
-"""What a person must hear at once while an episode is recorded: a silent topic, another image size, a clock that jumps.
+"""What a person must hear at once while an episode is recorded: a silent topic, another image size, a clock that jumps,
+a machine that is too slow.
 
 Pure: messages and times come in, sentences go out. Nothing here touches what is recorded.
 """
 
 from __future__ import annotations
 
-from robovlm_ros.bags.schema import image_size
+from robovlm_ros.bags.schema import definition, header_stamp_ns, image_size
 from robovlm_ros.contract import Camera, Contract, StateSource
 
 CLOCK_JUMP_NS = 100_000_000
 """A clock that gains or loses this much against the steady one between two looks has been set [ns]."""
+BEHIND_NS, LATE_NS = 300_000_000, 1_000_000_000
+"""Messages that are taken this much later after their stamp than others were [ns]: they pile up; to be said aloud."""
 
 
 class Watch:
@@ -31,6 +34,10 @@ class Watch:
         self._last_ns: dict[str, int] = {}  # when the newest message came
         self._begin_ns = 0
         self._silent: set[str] = set()
+        self._stamped = {part.topic for part in parts if definition(part.type).stamped}
+        self._lag_ns: dict[str, int] = {}  # from the stamp of the newest message until it came
+        self._least_lag_ns: dict[str, int] = {}  # the shortest; negative where the sender's clock is ahead
+        self._late = False
         self._clocks: tuple[int, int] | None = None  # (time, steady time) of the last look
 
     def begin(self, now_ns: int) -> None:
@@ -42,6 +49,9 @@ class Watch:
         """Take note of a message (CDR bytes) and when it came [ns]; a sentence if its size is news."""
         if topic in self._names:
             self._last_ns[topic] = now_ns
+        if topic in self._stamped and (stamp_ns := header_stamp_ns(data)) is not None:
+            self._lag_ns[topic] = lag_ns = now_ns - stamp_ns
+            self._least_lag_ns[topic] = min(lag_ns, self._least_lag_ns.get(topic, lag_ns))
         if topic not in self._wanted:
             return None
         size, wanted = image_size(data, self._types[topic]), self._wanted[topic]
@@ -61,8 +71,16 @@ class Watch:
             return []
         news = self._check_clock(now_ns, steady_ns)
         if recording:
-            news += self._check_silence(now_ns)
+            news += self._check_silence(now_ns) + self._check_lag()
         return news
+
+    def behind_ns(self) -> int:
+        """How much later messages are taken after their stamp than they were at best [ns]: they pile up somewhere.
+
+        The clock of a sender need not agree with ours: only what changed counts.
+        """
+        lags = {topic: lag_ns for topic, lag_ns in self._lag_ns.items() if topic not in self._silent}
+        return max((lag_ns - self._least_lag_ns[topic] for topic, lag_ns in lags.items()), default=0)
 
     def troubles(self) -> list[str]:
         """What is wrong now and lasts."""
@@ -90,10 +108,22 @@ class Watch:
         for topic in list(self._last_ns):  # otherwise all would seem silent, or fresh for as long as the jump
             self._last_ns[topic] += jump_ns
         self._begin_ns += jump_ns
+        self._lag_ns.clear()
+        self._least_lag_ns.clear()
         direction = "forward" if jump_ns > 0 else "back"
         return [
             f"the clock jumped {direction} by {abs(jump_ns) / 1e9:.3f} s: stamps before and after do not fit together"
         ]
+
+    def _check_lag(self) -> list[str]:
+        behind_ns = self.behind_ns()
+        if not self._late and behind_ns > LATE_NS:
+            self._late = True
+            return [f"messages are taken {behind_ns / 1e9:.1f} s late: this machine is too slow, or a sender is"]
+        if self._late and behind_ns < BEHIND_NS:
+            self._late = False
+            return ["messages are taken in time again"]
+        return []
 
     def _check_silence(self, now_ns: int) -> list[str]:
         news = []

@@ -32,11 +32,6 @@ from robovlm_ros.nodes.recorder_status import recorder_status
 from robovlm_ros.nodes.recorder_topics import RecordedTopics
 from robovlm_ros.nodes.services import answering
 
-LOOK_S, QUIET_LOOKS, MOST_LOOKS = 0.005, 4, 40
-"""A service looks this often [s] whether messages still arrive: when four looks in a row saw none, those that were sent
-before the call have been taken; where they never cease, 40 looks are enough. Counted, because on a busy machine time
-passes without anybody getting on.
-"""
 ATTEND_S, DIAGNOSTICS_S = 0.1, 1.0
 """Period at which the node looks for trouble, and of ``/diagnostics`` when there is none [s]."""
 CLOCKS_NS = 5_000_000
@@ -89,7 +84,6 @@ class RecorderNode(Node):
         self._last: Path | None = None
         self._standing: dict[str, bytes] = {}  # newest message of the topics whose word holds until the next one
         self._in_force: dict[str, bytes] = {}
-        self._arrived = 0
         self._simulated = bool(self.get_parameter("use_sim_time").value)
         self._watch = Watch(self._contract, simulated=self._simulated)
         self._incidents: list[dict[str, Any]] = []
@@ -116,7 +110,6 @@ class RecorderNode(Node):
 
     def _take(self, topic: str, data: bytes) -> None:
         receive_ns = self._now()
-        self._arrived += 1
         if topic in (self._contract.instruction_topic, self._contract.intervention_topic):
             self._standing[topic] = data
         news = self._watch.message(topic, data, receive_ns)
@@ -129,14 +122,6 @@ class RecorderNode(Node):
         if news is not None:
             self._incident(news)
 
-    def _settle(self) -> None:
-        """Wait until the messages that were sent before this call have been taken."""
-        looks = quiet = 0
-        while quiet < QUIET_LOOKS and looks < MOST_LOOKS:
-            seen = self._arrived
-            time.sleep(LOOK_S)
-            looks, quiet = looks + 1, quiet + 1 if self._arrived == seen else 0
-
     # --- episodes ---------------------------------------------------------------------------------------------
 
     def _start(self, _request: Any = None) -> str:
@@ -144,7 +129,7 @@ class RecorderNode(Node):
             raise UserError(f"{self._recording.writer.path} is being recorded already: ~/stop or ~/discard it")
         if (free_mb := self._free_mb()) < (least_mb := self._settings.min_free_mb):
             raise UserError(f"the disk of {self._directory} has {free_mb:.0f} MB left, below min_free_mb ({least_mb})")
-        self._settle()
+        self._topics.settle()
         name = datetime.datetime.now(datetime.timezone.utc).strftime("episode_%Y%m%d_%H%M%S_%f")
         try:
             writer = EpisodeWriter(
@@ -172,7 +157,8 @@ class RecorderNode(Node):
         return str(writer.path)
 
     def _stop(self, _request: Any = None) -> str:
-        self._settle()
+        self._topics.settle()
+        self._topics.catch_up(self._watch)
         recording = self._end()
         kept = False
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,13 +11,21 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from robovlm_ros import messages
-from robovlm_ros.bags import INTERVENTION_TYPE, OfferedQos
+from robovlm_ros.bags import INTERVENTION_TYPE, OfferedQos, Watch
+from robovlm_ros.bags.watch import BEHIND_NS
 from robovlm_ros.contract import CAMERA_TYPES, Camera, Command, Contract, StateSource
 from robovlm_ros.nodes.diagnostics import wrong_publishers
 from robovlm_ros.nodes.instruction import hear_instructions
 
 DEPTH, IMAGE_DEPTH = 2000, 100
 """Messages of a topic that may wait for this node: 4 s of joint states at 500 Hz, 3 s of images at 30 Hz."""
+LOOK_S, QUIET_LOOKS, MOST_LOOKS = 0.005, 4, 40
+"""Whether messages still arrive is looked for this often [s]: when four looks in a row saw none, those that were sent
+before have been taken; where they never cease, 40 looks are enough. Counted, because on a busy machine time passes
+without anybody getting on.
+"""
+LATE_LOOK_S, MOST_LATE_LOOKS = 0.1, 50
+"""The same where messages are known to wait [s]."""
 
 
 class RecordedTopics:
@@ -25,7 +34,8 @@ class RecordedTopics:
     def __init__(
         self, node: Node, contract: Contract, extra_topics: Sequence[str], take: Callable[[str, bytes], None]
     ) -> None:
-        self._node, self._contract, self._take = node, contract, take
+        self._node, self._contract, self._receive = node, contract, take
+        self._arrived = 0
         self._extra_topics = {topic for topic in extra_topics if topic}
         self._complaints: set[str] = set()
         self._subscribed: dict[str, tuple[str, QoSProfile, Any]] = {}
@@ -57,6 +67,25 @@ class RecordedTopics:
                 if complaint not in self._complaints:
                     self._complaints.add(complaint)
                     self._node.get_logger().error(complaint)
+
+    def settle(self) -> None:
+        """Wait until the messages that were sent before this call have been taken, where this machine keeps up."""
+        self._wait(LOOK_S, MOST_LOOKS, lambda: True)
+
+    def catch_up(self, watch: Watch) -> None:
+        """Where it does not: wait until those that were sent about now are taken, or no more come."""
+        self._wait(LATE_LOOK_S, MOST_LATE_LOOKS, lambda: watch.behind_ns() > BEHIND_NS)
+
+    def _wait(self, look_s: float, most: int, wanted: Callable[[], bool]) -> None:
+        looks = quiet = 0
+        while quiet < QUIET_LOOKS and looks < most and wanted():
+            seen = self._arrived
+            time.sleep(look_s)
+            looks, quiet = looks + 1, quiet + 1 if self._arrived == seen else 0
+
+    def _take(self, topic: str, data: bytes) -> None:
+        self._arrived += 1
+        self._receive(topic, data)
 
     def _subscribe(self, topic: str, kind: str, qos: QoSProfile) -> None:
         def receive(data: bytes) -> None:
