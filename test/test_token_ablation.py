@@ -20,6 +20,7 @@ from robovlm_ros.cli.overlay import Panel, draw, spread
 from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.ablation import Ablation, Effect, Recorded, ablate
 from robovlm_ros.runtime.engine import PolicyEngine
+from robovlm_ros.runtime.occlusion import occlude
 from robovlm_ros.vlm.attention import attend
 from robovlm_ros.vlm.checkpoint import save_policy
 from robovlm_ros.vlm.configuration import ActionTokenConfig
@@ -196,6 +197,28 @@ def test_a_map_covers_its_box_alone() -> None:
     assert over[:, :24].max() == over[:, 76:].max() == 0.0
 
 
+def test_covering_a_part_of_an_image_is_what_it_says_and_leaves_the_memory_alone() -> None:
+    policy, processor = small_policy(cameras=["front", "side"], history="policy_head", window=3, head={"type": "lstm"})
+    engine, steps = PolicyEngine(policy, processor), [step.observation for step in episode(processor, 3)]
+    for seen in steps[:2]:
+        engine.infer(seen)
+    memory, seen = engine.memory, steps[2]
+    found = occlude(engine, seen, "side", 3)  # of 40 x 30 px
+    assert engine.memory is memory
+    image = seen.images["side"]
+    covered = image.copy()
+    covered[10:20, 27:40] = image.mean((0, 1)).round()
+    chunks = []
+    for shown in (image, covered):
+        engine.memory = memory
+        chunks.append(engine.infer(dataclasses.replace(seen, images={**seen.images, "side": shown})).actions)
+    scale = processor.action_normaliser.scale
+    assert found[1, 2] == pytest.approx(np.abs((chunks[1] - chunks[0]) / scale).mean())
+    assert len(np.unique(found)) == 9
+    with pytest.raises(UserError, match="camera 'side' has 40 x 30 px, which make no 31 x 31 parts"):
+        occlude(engine, seen, "side", 31)
+
+
 def write_policy(folder: Path) -> ActionTokenProcessor:
     """A policy for the tabletop in a folder, with two action tokens that have moved."""
     vlm, words = small_vlm()
@@ -216,7 +239,8 @@ def test_inspect_token_says_and_draws_what_was_learned(tmp_path: Path, capsys: p
         record_bag(tmp_path / "episodes" / name, episode_messages())
     path, output, figures = tmp_path / "episodes" / "one", tmp_path / "out", tmp_path / "figures.json"
     flags = ["--episode", str(path), "--output", str(output), "--film", "gif", "--frames", "2", "--swap", OTHER]
-    assert inspect(["token", str(tmp_path / "policy"), *flags, "--json", str(figures)]) == 0
+    flags += ["--occlusion", "2", "--json", str(figures)]
+    assert inspect(["token", str(tmp_path / "policy"), *flags]) == 0
     printed = capsys.readouterr().out
     for words in (
         "nearest words",
@@ -236,7 +260,8 @@ def test_inspect_token_says_and_draws_what_was_learned(tmp_path: Path, capsys: p
     assert len(found["ablation"]["effects"][0]["mean"]) == len(TABLETOP.action_dims)
     films = Image.open(output / "one.gif")
     assert films.n_frames == len(views["layer 1"]["brightest"]["static"]) == 5
-    for kind, panels in (("layers", 4), ("instructions", 3)):
+    assert np.shape([one["change"] for one in found["occlusion"][0]["maps"]]) == (8, 2, 2)  # instants x cameras x texts
+    for kind, panels in (("layers", 4), ("instructions", 3), ("occlusion", 3)):
         with Image.open(output / f"one_{kind}.png") as picture:
             assert picture.width == panels * 246 + 6
             assert picture.height > 2 * 2 * 240

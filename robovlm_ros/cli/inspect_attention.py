@@ -14,7 +14,7 @@ import torch
 from robovlm_ros.bags import Episode
 from robovlm_ros.cli.command import print_rows
 from robovlm_ros.cli.film import Film
-from robovlm_ros.cli.overlay import PANEL, Panel, sheet, strip
+from robovlm_ros.cli.overlay import PANEL, Panel, instants, save_sheet, strip
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.ablation import Recorded
@@ -166,7 +166,7 @@ def _draw(
     """Two pictures (layers; instructions) and a film (instructions along the episode)."""
     cameras = list(zip(engine.cameras, grids, strict=True))
     swapped = [looks_along(engine, [replace(look.observation, instruction=text) for look in looks]) for text in swaps]
-    chosen = sorted({round(i * (len(looks) - 1) / max(1, frames - 1)) for i in range(frames)})
+    chosen = instants(len(looks), frames)
     layers = len(looks[0].views) - 1
     shown = sorted({round(i * (layers - 1) / (PICTURED_LAYERS - 1)) + 1 for i in range(PICTURED_LAYERS)})
     start_ns = looks[0].observation.stamp_ns
@@ -193,16 +193,13 @@ def _draw(
         panels = [lit(look, ALL, camera, look.observation.instruction.replace("{", " ")) for look in views]
         return [plain(number, cameras[camera][0]), *panels]
 
-    output.mkdir(parents=True, exist_ok=True)
     every = range(len(cameras))
     caption = f'Where the action token looks: "{looks[0].observation.instruction}"'
     for kind, panels, text in (
         ("layers", by_layer, f"{caption}; {ALL}: rollout"),
         ("instructions", by_instruction, "Where the action token looks, through all layers, under each instruction"),
     ):
-        path = output / f"{name}_{kind}.png"
-        sheet(text, [panels(number, camera) for number in chosen for camera in every]).save(path, optimize=True)
-        print(f"inspect: picture in {path}")
+        save_sheet(output / f"{name}_{kind}.png", text, [panels(n, camera) for n in chosen for camera in every])
     if film == "none":
         return
     path = output / f"{name}.{film}"

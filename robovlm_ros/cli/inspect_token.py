@@ -46,6 +46,11 @@ def add_command(commands: Commands) -> None:
     token.add_argument("--output", type=Path, metavar="DIR", help="write pictures and films of the attention there")
     token.add_argument("--frames", type=int, default=4, help="instants of an episode that its picture shows")
     token.add_argument("--film", choices=("mp4", "gif", "none"), default="mp4", help="kind of film beside the picture")
+    token.add_argument(
+        "--occlusion", type=int, default=0, metavar="CELLS",
+        help="also cover each of CELLS x CELLS parts of each image at those instants; 0: do not, for it takes as many "
+        "decisions",
+    )  # fmt: skip
     token.add_argument("--no-ablation", action="store_true", help="leave out what actions depend on")
     token.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     token.add_argument("--threads", type=int, default=1, help="threads of PyTorch")
@@ -56,11 +61,13 @@ def add_command(commands: Commands) -> None:
 def _token(options: argparse.Namespace) -> int:
     if options.output and not options.episode:
         raise UserError("pictures need recorded observations: name an episode with --episode")
-    if options.frames < 1:
-        raise UserError(f"--frames must be at least 1, not {options.frames}")
+    for name, least in (("frames", 1), ("occlusion", 0)):
+        if getattr(options, name) < least:
+            raise UserError(f"--{name} must be at least {least}, not {getattr(options, name)}")
     episodes = [read_episode(path) for path in options.episode]
 
     from robovlm_ros.cli.inspect_attention import look
+    from robovlm_ros.cli.inspect_occlusion import cover
     from robovlm_ros.runtime.ablation import Recorded, ablate
     from robovlm_ros.runtime.engine import PolicyEngine
     from robovlm_ros.vlm.movement import movement
@@ -84,6 +91,11 @@ def _token(options: argparse.Namespace) -> int:
             look(engine, episode, steps, swaps, options.output, options.frames, options.film)
             for episode, steps in zip(episodes, recorded, strict=True)
         ]
+        if options.occlusion:
+            results["occlusion"] = [
+                cover(engine, episode, steps, swaps, options.output, options.frames, options.occlusion)
+                for episode, steps in zip(episodes, recorded, strict=True)
+            ]
         if not options.no_ablation:
             effects = ablate(
                 engine.policy, engine.processor, recorded, swaps, lambda name: print(f"inspect: {name}", flush=True)

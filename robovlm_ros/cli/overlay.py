@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,3 +94,15 @@ def sheet(caption: str, rows: Sequence[Sequence[Panel]]) -> Image.Image:
         page.paste(part, (0, y))
         y += part.height
     return page.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def save_sheet(path: Path, caption: str, rows: Sequence[Sequence[Panel]]) -> None:
+    """Write a sheet, with its folder, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet(caption, rows).save(path, optimize=True)
+    print(f"inspect: picture in {path}")
+
+
+def instants(count: int, wanted: int) -> list[int]:
+    """Up to so many of ``count`` observations, evenly spread from the first to the last."""
+    return sorted({round(i * (count - 1) / max(1, wanted - 1)) for i in range(wanted)})

@@ -73,7 +73,7 @@ def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> Tok
     of Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020), section 3: what reaches a position over
     all paths through the layers, when attention and residual connection count the same. An action token may read a
     word that has looked at the image before; the rollout sees that, the weights of single layers do not. Neither
-    says how much an action depends on a place: for that, change the place (`robovlm_ros.runtime.ablation`).
+    says how much an action depends on a place: for that, cover the place (`robovlm_ros.runtime.occlusion`).
 
     Raises:
         UserError: the action tokens do not attend to image tokens in one sequence with them; or there is padding,
