@@ -152,18 +152,23 @@ def test_pooled_hidden_states_are_latents_in_other_families(name: str, pooled: s
     check_whole_way(policy, processor, tmp_path / "policy")
 
 
-def test_pooled_latents_of_a_window_go_through_a_head_that_joins_it() -> None:
-    policy, processor = small_policy(
-        latents="down_sample", history="policy_head", window=3, head={"type": "lstm"}, latent_num=2
-    )
+@pytest.mark.parametrize("head", [{"type": "lstm"}, None])
+@pytest.mark.parametrize(
+    "settings", [{"latents": "down_sample"}, {"latents": "down_sample", "state": []}, {"resampler": TINY}]
+)
+def test_a_window_seen_live_is_the_window_of_training(settings: dict[str, Any], head: dict[str, Any] | None) -> None:
+    history = {"history": "interleaved"} if head is None else {"history": "policy_head", "head": head}
+    policy, processor = small_policy(window=3, latent_num=2, cameras=["front", "side"], **history, **settings)
     steps = [processor(observation(processor.contract, TEXTS[0], seed)) for seed in range(3)]
     with torch.inference_mode():
-        whole = policy(**{key: value[None] for key, value in processor.collate(steps).items()}).actions[:, -1]
-        history = None
-        for step in steps:
-            output = policy(**processor.collate([step]), history=history)
-            history = output.history
-    torch.testing.assert_close(output.actions, whole, atol=1e-5, rtol=0)
+        whole = policy(**{key: value[None] for key, value in processor.collate(steps).items()}).actions[0]
+        past = None
+        for step, expected in zip(steps, whole, strict=True):
+            output = policy(**processor.collate([step]), history=past)
+            past = output.history
+            torch.testing.assert_close(output.actions[0], expected, atol=1e-5, rtol=0)
+        alone = policy(**processor.collate(steps[2:])).actions[0]
+    assert not torch.allclose(alone, whole[2], atol=1e-4)
 
 
 def test_without_action_tokens_nothing_stands_behind_the_prompt_and_nothing_counts_as_such() -> None:

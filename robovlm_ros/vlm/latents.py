@@ -31,11 +31,6 @@ def check_latents(config: Any, family: type[Backbone]) -> None:
         raise UserError("shared_action_token: with latents 'down_sample' there is no action token to share")
     if family.not_pooled:
         raise UserError(f"latents 'down_sample' cannot work with this backbone: {family.not_pooled}")
-    if config.history == "interleaved":
-        raise UserError(
-            "history 'interleaved' reads each observation at its action tokens, and latents 'down_sample' has none: "
-            "choose latents action_token, or history policy_head"
-        )
     if config.pooled != "vision":
         return
     if not family.images_in_sequence:

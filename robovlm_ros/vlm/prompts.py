@@ -24,8 +24,9 @@ def fill_prompt(family: Any, processor: Any, template: str, instruction: str, im
         family: the backbone's adapter class.
         processor: the backbone's own.
     """
-    # no placeholder of the template or the processor may come in by way of the instruction
-    for word in family.reserved(processor):
+    # no placeholder of the template or the processor may come in by way of the instruction, nor the end of its turn
+    marks = [word for word in processor.tokenizer.get_added_vocab() if word in template]
+    for word in (*family.reserved(processor), *marks):
         instruction = instruction.replace(word, " ")
     return template.replace("{images}", family.placeholder(processor) * images).replace("{instruction}", instruction)
 
