@@ -32,8 +32,21 @@ COMMANDS = {
     "?": "help",
     "/": "help",
     "ctrl+c": "interrupt",
+    "1": "begin",
+    "2": "success",
+    "3": "failure",
+    "0": "discard",
+    "9": "scene",
 }
 """Keys that ask for something else than motion; they need no dead-man's key."""
+EPISODES = {
+    "begin": "begin an episode",
+    "success": "end the episode as a success",
+    "failure": "end the episode as a failure",
+    "discard": "discard the episode",
+    "scene": "make a new scene",
+}
+"""Those of them that concern episodes, in words."""
 ASK = b"\x1b[?u"
 """Asks a terminal whether it reports releases; one that does not know the question says nothing."""
 ENABLE, DISABLE = b"\x1b[>11u\x1b[?1004h", b"\x1b[?1004l\x1b[<u"
@@ -151,6 +164,7 @@ class Keyboard:
             ("Enter", "take over from the policy"),
             ("Backspace", "hand back to the policy"),
             ("+ -", "faster, slower"),
+            *((key, EPISODES[order]) for key, order in COMMANDS.items() if order in EPISODES),
             ("?", "this table"),
             ("Ctrl-C", "end"),
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+import yaml
+from geometry_msgs.msg import Twist
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -284,3 +289,40 @@ def test_a_keyboard_without_a_terminal_is_refused_with_what_to_do(
         monkeypatch.setattr("sys.stdin", file)
         with pytest.raises(UserError, match=r"needs a terminal.*`ros2 run robovlm_ros teleop_node`"):
             TeleopNode()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_robot_that_is_driven_by_velocities_is_stopped_when_the_node_ends(
+    domain_id: int, tmp_path: Path, end: signal.Signals
+) -> None:
+    values = CONTRACT.to_dict()
+    dims = [{"name": "linear_x", "unit": "m/s", "limits": [-1.0, 1.0]}]
+    values["commands"] = [{"name": "base", "topic": "/cmd_vel", "type": "geometry_msgs/msg/Twist", "dims": dims}]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "robovlm_ros.nodes.teleop_node", "--ros-args", "-p", "input:=joy"]
+    rclpy.init()
+    process = subprocess.Popen([*command, "-p", f"contract:={tmp_path / 'base.yaml'}"], stdout=subprocess.DEVNULL)
+    try:
+        node = rclpy.create_node("base")
+        speeds: list[float] = []
+        node.create_subscription(Twist, "/cmd_vel", lambda message: speeds.append(message.linear.x), 10)
+        joy = node.create_publisher(Joy, "/joy", 10)
+        forward = Joy(axes=[0.0, 1.0], buttons=[int(i == DEAD_MAN) for i in range(8)])
+        node.create_timer(0.02, lambda: joy.publish(forward))
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        deadline = time.monotonic() + 30.0
+        while len(speeds) < 10 and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.1)
+        assert speeds[-1] == 0.25
+        process.send_signal(end)
+        while process.poll() is None and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.1)
+        for _ in range(10):
+            executor.spin_once(timeout_sec=0.02)
+        assert process.wait(1.0) == 0
+        assert speeds[-1] == 0.0
+    finally:
+        process.kill()
+        process.wait(10.0)
+        rclpy.try_shutdown()

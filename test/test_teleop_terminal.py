@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robovlm_ros.bags import read_episode
+from robovlm_ros.bags import list_episodes, read_episode
 from robovlm_ros.cli.session import Session
 from robovlm_ros.contract import Contract
 from robovlm_ros.keyboard import ASK, DISABLE, ENABLE
@@ -115,15 +115,13 @@ def test_the_terminal_is_given_back_however_the_node_ends(
 def test_with_one_launch_keys_move_the_simulated_arm_and_an_episode_is_recorded(
     screens: Callable[..., Screen], tmp_path: Path
 ) -> None:
-    from std_srvs.srv import Trigger
-
     arguments = ["instruction:=reach the red block", f"directory:={tmp_path}", "operator:=ada"]
     screen = screens([str(SCRIPTS / "ros2"), "launch", "robovlm_ros", "teleop.launch.py", *arguments])
     with Session(CONTRACT, "watch") as session:
-        start, stop = (session.node.create_client(Trigger, f"/recorder_node/{name}") for name in ("start", "stop"))
         session.wait(lambda: b"you command the robot" in screen.shown and session.time_ns > 0, 60.0, "the launch")
-        session.trigger(start)
         session.wait(lambda: len(session.poses) > 20, 20.0, "the simulator")
+        screen.type(b"1")
+        session.wait(lambda: b"begin an episode: " in screen.shown, 10.0, "the recorder")
         begin = session.poses[-1][1]
         for _ in range(30):
             screen.type(b"W")
@@ -132,8 +130,10 @@ def test_with_one_launch_keys_move_the_simulated_arm_and_an_episode_is_recorded(
         moved = session.poses[-1][1] - begin
         assert moved[0] > 0.1
         np.testing.assert_allclose(moved[1:], 0.0, atol=0.01)
-        episode = read_episode(session.trigger(stop))
-    assert (episode.operator, episode.instruction) == ("ada", "reach the red block")
+        screen.type(b"2")
+        session.wait(lambda: b"end the episode as a success: " in screen.shown, 10.0, "the episode")
+    episode = read_episode(list_episodes(tmp_path)[0])
+    assert (episode.operator, episode.instruction, episode.outcome) == ("ada", "reach the red block", "success")
     assert episode.counts[CONTRACT.commands[0].topic] > 20
     screen.type(b"\x03")
     assert screen.process.wait(30.0) == 0, screen.shown.decode()

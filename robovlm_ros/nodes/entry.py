@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import Protocol
@@ -10,6 +11,7 @@ import rclpy
 from rclpy._rclpy_pybind11 import RCLError, UnknownROSArgsError  # have no public names
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from robovlm_ros.errors import UserError
 
@@ -27,17 +29,23 @@ class Closing(Protocol):
         """Join threads and say the last words; called once, after spinning has ended."""
 
 
-def spin(make: Callable[[], Node], threads: int) -> int:
+def spin(make: Callable[[], Node], threads: int, *, last_words: bool = False) -> int:
     """Make a node and spin it with `threads` threads; 0 after SIGINT or SIGTERM, 1 after one line for bad input.
 
-    A node that is `Closing` is closed before it is destroyed, and its `failure` becomes that line.
+    A node that is `Closing` is closed before it is destroyed, and its `failure` becomes that line. Usually a signal
+    closes the topics first; `last_words`: they stay open until the node is closed. Such a node needs a timer, for
+    Python handles signals between two waits only.
     """
     failure: str | None = None
     node: Node | None = None
     executor: MultiThreadedExecutor | None = None
     begun = False
     try:
-        rclpy.init()
+        if last_words:
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        else:
+            rclpy.init()
         begun = True
         node = make()
         executor = MultiThreadedExecutor(num_threads=threads)

@@ -29,12 +29,14 @@ from robovlm_ros import messages
 from robovlm_ros.contract import Command, Contract, StateSource
 from robovlm_ros.errors import UserError
 from robovlm_ros.handover import PATIENCE_NS, Handover
+from robovlm_ros.keyboard import EPISODES
 from robovlm_ros.nodes.commands import CommandTopics
 from robovlm_ros.nodes.diagnostics import diagnostics, wrong_publishers
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.intervention import LATCHED, InterventionTopics
 from robovlm_ros.nodes.parameters import declare, follow
 from robovlm_ros.nodes.teleop_input import Input
+from robovlm_ros.nodes.teleop_recording import EpisodeOrders
 from robovlm_ros.nodes.teleop_settings import Settings
 from robovlm_ros.teleoperation import SPEED_STEP, Teleoperator
 
@@ -90,11 +92,15 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
             with self._lock:
                 self._operator.speed *= SPEED_STEP if order == "faster" else 1 / SPEED_STEP
             self.get_logger().info(f"speed {self._operator.speed:.0%}")
+        elif order in EPISODES:
+            self._episodes.fulfil(order)
         elif order == "help":
             self._input.explain()
         elif order == "interrupt":  # where the terminal hands Ctrl-C over as a key
             os.kill(os.getpid(), signal.SIGINT)
         elif order == "gone":
+            with self._lock:
+                self._stop()
             self.failure = "the terminal has gone"
             self.context.try_shutdown()
 
@@ -116,6 +122,7 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
         for command in contract.commands:
             self._hear(command, QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT))
         self._commands = CommandTopics(self, contract)
+        self._episodes = EpisodeOrders(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         if self._settings.instruction.strip():
             kind = messages.message_class(contract.instruction_type)
@@ -224,7 +231,10 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
         now_s, log = time.monotonic(), self.get_logger()
         if sentence != self._said or (held and now_s - self._said_s > REPEAT_S):
             self._said, self._said_s = sentence, now_s
-            (log.warning if held else log.info)(sentence)
+            if held:  # a line of a log has one severity
+                log.warning(sentence)
+            else:
+                log.info(sentence)
         if refusal and self._attempts_said < self._attempts:
             self._attempts_said = self._attempts
             log.warning(f"cannot take over: {refusal}")
@@ -246,7 +256,10 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
         )
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """End all motion and give the terminal back."""
+        if self.context.ok():
+            with self._lock:
+                self._stop()
         self._input.close()
 
     def _now(self) -> int:
@@ -259,7 +272,7 @@ def _in_the_way(strangers: set[str]) -> str:
 
 def main() -> int:
     """Entry point of ``ros2 run robovlm_ros teleop_node``."""
-    return spin(TeleopNode, threads=4)
+    return spin(TeleopNode, threads=4, last_words=True)
 
 
 if __name__ == "__main__":
