@@ -291,7 +291,7 @@ def test_a_keyboard_without_a_terminal_is_refused_with_what_to_do(
             TeleopNode()
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_robot_that_is_driven_by_velocities_is_stopped_when_the_node_ends(
     domain_id: int, tmp_path: Path, end: signal.Signals
 ) -> None:

@@ -93,7 +93,13 @@ def wait(done: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "modern"), [("Ctrl-C", False), ("Ctrl-C", True), (signal.SIGTERM, False), (signal.SIGKILL, True)]
+    ("end", "modern"),
+    [
+        ("Ctrl-C", True),
+        (signal.SIGKILL, True),
+        pytest.param("Ctrl-C", False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+    ],
 )
 def test_the_terminal_is_given_back_however_the_node_ends(
     screens: Callable[..., Screen], end: str | signal.Signals, modern: bool
