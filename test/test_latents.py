@@ -13,11 +13,12 @@ from torch.nn import functional
 from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.engine import PolicyEngine
 from robovlm_ros.training.finetuning import FinetuneOptions, _initialise, finetune
+from robovlm_ros.training.preview import preview
 from robovlm_ros.training.reporting import Report
 from robovlm_ros.training.switches import Switches, apply_switches, trainable
 from robovlm_ros.vlm.agreement import check_family
 from robovlm_ros.vlm.backbones import FAMILIES as ADAPTERS
-from robovlm_ros.vlm.checkpoint import load_vlm, save_policy, save_vlm
+from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, name_base, save_policy, save_vlm
 from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import HEADS
 from robovlm_ros.vlm.latents import POOLED, pool
@@ -339,10 +340,28 @@ def test_finetune_trains_them_from_bags_on_cached_features(settings: dict[str, A
     assert np.isfinite(PolicyEngine.load(tmp_path / "policy").infer(observation(contract)).actions).all()
 
 
+@pytest.mark.parametrize("settings", [{"resampler": TINY}, {"latents": "down_sample"}])
+def test_a_folder_of_adapters_keeps_them_and_their_rows_are_known_beforehand(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    save_vlm(tmp_path / "vlm", *small_vlm())
+    switches = {"lora_rank": 2, "freeze_resampler": "resampler" in settings}
+    policy, processor = small_policy(**settings)
+    apply_switches(policy, Switches(**switches))
+    options = FinetuneOptions(chunk_size=5, **settings, **switches)  # type: ignore[arg-type]
+    assert preview(options, tmp_path / "vlm", processor.contract).rows == trainable(policy)
+    save_policy(tmp_path / "policy", policy, processor, name_base(tmp_path / "vlm"))
+    inputs = processor.collate([processor(observation(processor.contract))])
+    with torch.inference_mode():
+        again = load_policy(tmp_path / "policy")[0](**inputs).actions
+        torch.testing.assert_close(again, policy.eval()(**inputs).actions, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "said"),
     [
         (None, {"latents": "magic"}, "latents 'magic' is not one of: action_token, down_sample"),
+        (None, {"pooled": "text"}, "pooled 'text' is for latents 'down_sample'"),
         (None, {"latents": "down_sample", "pooled": "audio"}, "pooled 'audio' is not one of: text, vision, all"),
         (None, {"latents": "down_sample", "shared_action_token": True}, "no action token to share"),
         (None, {"latents": "down_sample", "pooled": "vision"}, "the state token stands behind the images"),

@@ -91,7 +91,7 @@ def build_optimizer(policy: ActionTokenPolicy, options: PolicyOptimisation) -> t
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in policy.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and name != "action_token"
+            decays = parameter.ndim > 1 and name not in ("action_token", "resampler.queries")
             groups.setdefault((options.multiple(name), decays), []).append(parameter)
     return torch.optim.AdamW(
         [

@@ -26,6 +26,8 @@ def check_latents(config: Any, family: type[Backbone]) -> None:
     if config.pooled not in POOLED:
         raise UserError(f"pooled '{config.pooled}' is not one of: {', '.join(POOLED)}")
     if config.latents == "action_token":
+        if config.pooled != "all":
+            raise UserError(f"pooled '{config.pooled}' is for latents 'down_sample', which are means: choose these too")
         return
     if config.shared_action_token:
         raise UserError("shared_action_token: with latents 'down_sample' there is no action token to share")
