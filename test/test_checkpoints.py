@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,17 @@ VLM: list[tuple[Damage, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a policy and a base that load, made once."""
+    root = tmp_path_factory.mktemp("whole")
+    save_policy(root / "policy", *small_policy())
+    save_vlm(root / "vlm", *small_vlm())
+    load_policy(root / "policy")
+    load_vlm(root / "vlm")
+    return root
+
+
 def refused(load: Callable[[Path], Any], folder: Path, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
         load(folder)
@@ -163,16 +175,19 @@ def refused(load: Callable[[Path], Any], folder: Path, said: str) -> None:
 
 
 @pytest.mark.parametrize(("damage", "said"), [*BOTH, *POLICY])
-def test_a_policy_that_is_not_whole_is_refused_in_one_line(tmp_path: Path, damage: Damage, said: str) -> None:
-    save_policy(tmp_path / "policy", *small_policy())
-    load_policy(tmp_path / "policy")
+def test_a_policy_that_is_not_whole_is_refused_in_one_line(
+    whole: Path, tmp_path: Path, damage: Damage, said: str
+) -> None:
+    shutil.copytree(whole / "policy", tmp_path / "policy")
     damage(tmp_path / "policy")
     refused(load_policy, tmp_path / "policy", said)
 
 
 @pytest.mark.parametrize(("damage", "said"), [*BOTH, *VLM])
-def test_a_base_that_is_not_whole_is_refused_in_one_line(tmp_path: Path, damage: Damage, said: str) -> None:
-    save_vlm(tmp_path / "vlm", *small_vlm())
+def test_a_base_that_is_not_whole_is_refused_in_one_line(
+    whole: Path, tmp_path: Path, damage: Damage, said: str
+) -> None:
+    shutil.copytree(whole / "vlm", tmp_path / "vlm")
     damage(tmp_path / "vlm")
     refused(load_vlm, tmp_path / "vlm", said)
 

@@ -53,6 +53,12 @@ pipeline_tag: robotics
 {rows}
 
 {holds}
+
+```python
+from robovlm_ros.vlm.checkpoint import load_policy
+
+policy, processor = load_policy("THIS FOLDER, OR ITS NAME IN THE HUB")
+```
 """
 
 
