@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from .test_bags import record as record_bag
 from .test_vlm_families import CONTRACT, TEXTS, policy_of
 
 QUICK = ("paligemma", "qwen3_vl", "kosmos-2", "idefics", "florence2")
+NAMES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
 WITHOUT_FLEX = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "kosmos-2", "idefics")
 WITHOUT_SDPA = ("paligemma2",)
 
@@ -30,9 +33,7 @@ def used(model: torch.nn.Module) -> set[str]:
     return {str(part.config._attn_implementation) for part in parts}  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_attention_gives_the_same_latents_or_is_refused(name: str, tmp_path: Path) -> None:
     save_family(name, tmp_path / "vlm")
     policy, processor = policy_of(tmp_path / "vlm")
@@ -68,6 +69,44 @@ def test_flex_attention_gives_the_same_latents(name: str, tmp_path: Path) -> Non
     assert used(loaded.vlm) == {"flex_attention"}
     with torch.inference_mode():
         torch.testing.assert_close(loaded(**inputs).latents, policy(**inputs).latents, atol=1e-4, rtol=0)
+
+
+LAYERS = ("hidden_states", "decoder_hidden_states", "encoder_hidden_states", "attentions", "past_key_values")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_forward_computes_the_head_or_keeps_a_layer_but_the_last(name: str, tmp_path: Path) -> None:
+    save_family(name, tmp_path)
+    policy, processor = policy_of(tmp_path)
+    backbone, text = policy.backbone, policy.backbone.decoder
+    tower = getattr(text, "decoder", text)  # of an encoder-decoder, which is not called as a whole
+    assert backbone.head is not None
+    heads: list[int] = []
+    kept: list[str] = []
+    layers: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def look(module: torch.nn.Module, _inputs: object, output: object) -> None:
+        kept.extend(f"{type(module).__name__}.{key}" for key in LAYERS if getattr(output, key, None) is not None)
+
+    def passed(_module: torch.nn.Module, _inputs: object, output: Any) -> None:
+        layers.append(weakref.ref(output if isinstance(output, torch.Tensor) else output[0]))
+
+    backbone.head.register_forward_hook(lambda *_: heads.append(1))
+    for module in {policy.vlm, policy.vlm.base_model, *text.modules()}:
+        module.register_forward_hook(look)
+    for layer in backbone.decoder_layers:
+        (layer[-1] if isinstance(layer, torch.nn.ModuleList) else layer).register_forward_hook(passed)
+    tower.register_forward_hook(lambda *_: alive.append(sum(layer() is not None for layer in layers[:-1])))
+    seen = observation(CONTRACT)
+    PolicyEngine(policy, processor).infer(seen)
+    assert len(layers) == 2  # of two
+    assert alive == [0]
+    policy.train()
+    inputs = processor.collate([processor(seen)])
+    policy(**inputs, actions=torch.full((1, 5, 4), 0.5)).loss.backward()
+    assert len(layers) == 4
+    assert (heads, kept) == ([], [])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
