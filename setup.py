@@ -31,6 +31,7 @@ setup(
     install_requires=["setuptools"],
     extras_require={  # what no ROS distribution brings; requirements.txt has a set of versions that work together
         "policy": ["torch>=2.6", "transformers>=5.20", "accelerate", "peft"],
+        "smolvlm": ["num2words"],  # what SmolVLM's processor insists on, though it only counts the frames of videos
         "bags": ["mcap", "rosbags", "pillow"],
         "test": ["pytest", "pytest-timeout", "hypothesis"],
         "sim": ["mujoco>=3.2", "mink", "daqp", "av", "pillow"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +226,21 @@ def test_a_trained_and_saved_policy_of_any_family_acts_the_same(
     engine = PolicyEngine.load(tmp_path / "policy")
     assert type(engine.policy.vlm) is type(policy.vlm)
     np.testing.assert_allclose(engine.infer(seen).actions, processor.actions(plain, seen.state), atol=1e-5)
+
+
+def test_smolvlms_own_processor_gives_the_same_input_or_names_the_package_that_it_lacks(tmp_path: Path) -> None:
+    save_family("smolvlm", tmp_path)
+    _, processor = policy_of(tmp_path)
+    file = tmp_path / "processor_config.json"  # as the hub's folders have it
+    file.write_text(json.dumps({**json.loads(file.read_text()), "processor_class": "SmolVLMProcessor"}))
+    if importlib.util.find_spec("num2words") is None:
+        with pytest.raises(UserError, match="pip install num2words"):
+            load_vlm(tmp_path)
+        return
+    _, other = policy_of(tmp_path)
+    assert type(other.backbone).__name__ == "SmolVLMProcessor"
+    seen = observation(CONTRACT)
+    assert all(torch.equal(value, processor(seen)[key]) for key, value in other(seen).items())
 
 
 def test_every_adapter_is_tested_and_what_cannot_work_is_refused_with_the_reason() -> None:

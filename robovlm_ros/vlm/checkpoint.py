@@ -200,7 +200,17 @@ def load_processor(name_or_path: str | os.PathLike[str], model_type: str, *, loc
 def image_only(processor_class: Any) -> Any:
     """A processor class of transformers, less its part for videos; folders that it saves bear the same name."""
     kept = [part for part in processor_class.get_attributes() if part != "video_processor"]
-    members = {"__doc__": processor_class.__doc__, "get_attributes": classmethod(lambda _: list(kept))}
+
+    def from_args_and_dict(cls: Any, args: Any, processor_dict: Any, **more: Any) -> Any:
+        # some classes insist on being told, and a folder may hold the settings of the part that is left out
+        told = {**processor_dict, "video_processor": None}
+        return processor_class.from_args_and_dict.__func__(cls, args, told, **more)
+
+    members = {
+        "__doc__": processor_class.__doc__,
+        "from_args_and_dict": classmethod(from_args_and_dict),
+        "get_attributes": classmethod(lambda _: list(kept)),
+    }
     return type(processor_class.__name__, (processor_class,), members)
 
 
