@@ -201,7 +201,7 @@ def image_only(processor_class: Any) -> Any:
     """A processor class of transformers, less its part for videos; folders that it saves bear the same name."""
     kept = [part for part in processor_class.get_attributes() if part != "video_processor"]
 
-    def from_args_and_dict(cls: Any, args: Any, processor_dict: Any, **more: Any) -> Any:
+    def from_args_and_dict(cls: Any, /, args: Any, processor_dict: Any, **more: Any) -> Any:
         # some classes insist on being told, and a folder may hold the settings of the part that is left out
         told = {**processor_dict, "video_processor": None}
         return processor_class.from_args_and_dict.__func__(cls, args, told, **more)
