@@ -20,6 +20,7 @@ from robovlm_ros.training.cotraining import Cotraining, Exchange, export_questio
 from robovlm_ros.training.finetuning import FinetuneOptions, train
 from robovlm_ros.training.reporting import Report
 from robovlm_ros.training.switches import Switches, apply_switches
+from robovlm_ros.training.windows import Recording
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
@@ -80,14 +81,19 @@ def test_an_instruction_is_the_mean_of_its_words_and_observations_without_target
     assert latents.grad[1, :2].any()  # type: ignore[index]
 
 
+def told_apart(processor: ActionTokenProcessor) -> list[Recording]:
+    """Recordings with an instruction each."""
+    made = recordings(processor)
+    for recording, text in zip(made, ("reach the red block", "go", "stop"), strict=True):
+        recording.instructions[:] = [text] * len(recording)
+    return made
+
+
 def test_alignment_trains_tokens_and_its_own_projections_and_leaves_no_trace_in_the_policy() -> None:
     options = FinetuneOptions(alignment_weight=0.5, **{**SHORT, "steps": 8})
     policy, processor = fresh(options)
     names = set(policy.state_dict())
-    made = recordings(processor)
-    for number, recording in enumerate(made):
-        recording.instructions[:] = [("reach the red block", "go", "stop")[number]] * len(recording)
-    trained = train(options, policy, processor, made, Report("test"))
+    trained = train(options, policy, processor, told_apart(processor), Report("test"))
     assert set(policy.state_dict()) == names
     assert 0 < trained.figures["alignment_loss"] < 10
     beside = Auxiliary(policy, processor, options, 0, lambda item: ("go", "stop")[item])
@@ -213,25 +219,26 @@ def answers_loss(policy: ActionTokenPolicy, cotraining: Cotraining, asked: list[
 
 def test_a_policy_that_goes_on_answering_forgets_less(tmp_path: Path) -> None:
     asked = exchanges(tmp_path)
+    settings = {**SHORT, "steps": 25, "learning_rate": 2e-2}
+    policy, processor = fresh(FinetuneOptions(**settings))
+    cotraining = Cotraining(policy, processor, asked, 0)
+    policy.vlm.requires_grad_(True)
+    optimizer = torch.optim.Adam(policy.vlm.parameters(), lr=1e-2)
+    for _ in range(30):  # what the backbone knows before
+        optimizer.zero_grad()
+        cotraining.loss(cotraining.collate(asked)).backward()
+        optimizer.step()
+    before = answers_loss(policy, cotraining, asked)
+    knows = {name: value.clone() for name, value in policy.vlm.state_dict().items()}
     forgotten = []
-    for weight in (0.0, 1.0):
-        more: dict[str, Any] = {"cotrain_weight": weight, "cotrain_data": str(tmp_path)} if weight else {}
-        options = FinetuneOptions(**{**SHORT, "steps": 25, "learning_rate": 2e-2, **more})
+    for more in ({}, {"cotrain_weight": 1.0, "cotrain_data": str(tmp_path)}):
+        options = FinetuneOptions(**{**settings, **more})
         policy, processor = fresh(options)
-        cotraining = Cotraining(policy, processor, asked, 0)
-        policy.vlm.requires_grad_(True)
-        optimizer = torch.optim.Adam(policy.vlm.parameters(), lr=1e-2)
-        for _ in range(30):  # what the backbone knows before
-            optimizer.zero_grad()
-            cotraining.loss(cotraining.collate(asked)).backward()
-            optimizer.step()
-        apply_switches(policy, options)
-        before = answers_loss(policy, cotraining, asked)
-        policy.zero_grad()
+        policy.vlm.load_state_dict(knows)
         trained = train(options, policy, processor, recordings(processor), Report("test"))
-        assert ("cotrain_loss" in trained.figures) == bool(weight)
-        forgotten.append(answers_loss(policy, cotraining, asked) - before)
-    assert before < 0.3
+        assert ("cotrain_loss" in trained.figures) == bool(more)
+        forgotten.append(answers_loss(policy, Cotraining(policy, processor, asked, 0), asked) - before)
+    assert before < 0.1
     assert forgotten[0] > 0.3
     assert forgotten[1] < 0.2 * forgotten[0]
 
@@ -249,6 +256,34 @@ def test_questions_of_rendered_scenes_are_written_in_the_format_that_is_read(tmp
     _, processor = small_policy()
     ids = processor.backbone.tokenizer(found[2].answer, add_special_tokens=False)["input_ids"]
     assert processor.backbone.tokenizer.convert_ids_to_tokens(ids) == found[2].answer.split()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"history": "policy_head", "window": 3, "head": {"type": "lstm", "width": 16}},
+        {"history": "interleaved", "window": 3},
+        {"head": {"type": "discrete", "bins": 8, "decoding": "autoregressive"}},
+        {"latents": "down_sample", "train_text_embedding": True},
+        {"resampler": {"queries": 2, "depth": 1, "heads": 2, "head_width": 8}, "lora_rank": 2},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_both_losses_go_with_any_history_source_of_latents_and_switch(settings: dict[str, Any], tmp_path: Path) -> None:
+    exchanges(tmp_path)
+    more = {"alignment_weight": 0.05, "cotrain_weight": 0.05, "cotrain_data": str(tmp_path)}
+    options = FinetuneOptions(**{**SHORT, **more, **settings})
+    policy, processor = fresh(options)
+    figures = train(options, policy, processor, told_apart(processor), Report("test")).figures
+    assert 0 < figures["alignment_loss"] < 10
+    assert 0 < figures["cotrain_loss"] < 10
+
+
+def test_one_instruction_alone_is_nothing_to_align_with() -> None:
+    options = FinetuneOptions(alignment_weight=0.05, **SHORT)  # type: ignore[arg-type]
+    policy, processor = fresh(options)
+    with pytest.raises(UserError, match="all episodes follow one instruction"):
+        train(options, policy, processor, recordings(processor), Report("test"))
 
 
 def test_the_tabletops_questions_are_exported_and_answered_beside_acting(

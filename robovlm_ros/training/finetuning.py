@@ -257,6 +257,8 @@ def train(
     augmenter = Augmenter(options, len(processor.cameras), options.seed) if options.augments else None
     dataset = WindowDataset(training, processor, augmenter)
     held_out = WindowDataset(validation, processor)
+    if options.alignment_weight and len({text for recording in training for text in recording.instructions}) < 2:
+        raise UserError("alignment_weight: all episodes follow one instruction, nothing to be told apart: leave it off")
     beside = Auxiliary(policy, processor, options, options.seed, dataset.instruction)
     optimizer = build_optimizer(policy, options)
     beside.join(optimizer, options)
