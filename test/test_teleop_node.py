@@ -29,7 +29,7 @@ from robovlm_ros import messages
 from robovlm_ros.bags import observations, read_episode
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
-from robovlm_ros.nodes.intervention import LATCHED
+from robovlm_ros.nodes.intervention import LATCHED, obey_interventions
 from robovlm_ros.nodes.policy_node import PolicyNode
 from robovlm_ros.nodes.recorder_node import RecorderNode
 from robovlm_ros.nodes.sim_node import SimNode
@@ -234,16 +234,42 @@ def test_a_policy_that_starts_while_a_person_commands_waits_until_they_hand_back
 ) -> None:
     world = worlds()
     world.start(SimNode)
+    world.start(RecorderNode)
     world.start(TeleopNode)
     person = world.person
     person.instruction.publish(String(data="reach the red block"))
     person.held.add(DEAD_MAN)
     world.wait(lambda: len(person.teleop) > 5, "the person's commands")
     world.start(PolicyNode)
+    path = world.call(person.start).message  # the person commands already: the episode knows it
     time.sleep(1.5)
     assert person.policy == []
     assert world.call(person.hand_back).success
     world.wait(lambda: len(person.policy) > 5, "the policy's commands")
+    assert world.call(person.stop).success
+    flags = [step.intervention for step in observations(read_episode(path), ["static"])]
+    assert (flags[0], flags[-1], sorted(flags, reverse=True)) == (True, False, flags)
+
+
+def test_a_policy_goes_on_yielding_when_the_persons_node_has_died_until_the_next_one_hands_back(
+    worlds: Callable[..., World],
+) -> None:
+    world = worlds()
+    policy, obeyed = rclpy.create_node("policy"), list[bool]()
+    word = world.person.create_publisher(Bool, CONTRACT.intervention_topic, LATCHED)
+    world.wait(lambda: policy.count_publishers(CONTRACT.intervention_topic) == 1, "discovery")
+    obey_interventions(policy, CONTRACT, obeyed.append)
+    assert obeyed == [True]  # somebody may have taken over: it is not the policy's turn before they have spoken
+    world.executor.add_node(policy)
+    word.publish(Bool(data=True))
+    world.wait(lambda: obeyed == [True, True], "the person's word")
+    world.person.destroy_publisher(word)
+    time.sleep(0.3)
+    teleop = world.start(TeleopNode)
+    world.wait(lambda: bool(teleop._handover.in_control), "taking the person's place")
+    world.wait(lambda: obeyed == [True] * 3, "the new word")
+    assert world.call(world.person.hand_back).success
+    assert obeyed == [True, True, True, False]
 
 
 def test_the_expert_commands_in_a_persons_place_through_the_same_filter(worlds: Callable[..., World]) -> None:
