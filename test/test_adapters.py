@@ -33,9 +33,10 @@ from .test_vlm_families import CONTRACT, policy_of
 QUICK = ("paligemma", "qwen2_5_vl", "kosmos-2")
 
 
-def learned(folder: Path, switches: Switches) -> tuple[Any, Any, dict[str, torch.Tensor]]:
+def learned(folder: Path, switches: Switches, dtype: str = "auto") -> tuple[Any, Any, dict[str, torch.Tensor]]:
     """A policy on the base in ``folder`` after two steps under these switches, its processor, and an input."""
     policy, processor = policy_of(folder)
+    policy.vlm, _ = load_vlm(folder, dtype=dtype)
     apply_switches(policy, switches)
     inputs = processor.collate([processor(observation(CONTRACT))])
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=1e-2)
@@ -86,17 +87,21 @@ def test_peft_itself_puts_the_adapters_on_the_base(name: str, tmp_path: Path) ->
     torch.testing.assert_close(actions(policy, inputs), expected, atol=1e-5, rtol=0)
 
 
-def test_base_weights_that_train_besides_are_saved_and_a_backbone_in_halves_stays_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+def test_base_weights_that_train_besides_are_saved_and_a_backbone_in_halves_stays_so(
+    stored: torch.dtype, tmp_path: Path
+) -> None:
     vlm, words = small_vlm()
-    save_vlm(tmp_path / "vlm", vlm.to(torch.bfloat16), words)
-    policy, processor, inputs = learned(tmp_path / "vlm", Switches(lora_rank=2, train_text_embedding=True))
+    save_vlm(tmp_path / "vlm", vlm.to(stored), words)
+    switches = Switches(lora_rank=2, train_text_embedding=True)
+    policy, processor, inputs = learned(tmp_path / "vlm", switches, dtype="bfloat16")
     save_policy(tmp_path / "small", policy, processor, name_base(tmp_path / "vlm"))
     kept = load_file(tmp_path / "small" / "new_parts.safetensors")
     embedding = "vlm.model.text_model.embed_tokens.weight"
     assert [name for name in kept if name.startswith("vlm.")] == [embedding]
     again, _ = load_policy(tmp_path / "small")
     assert (again.dtype, again.action_token.dtype) == (torch.bfloat16, torch.float32)
-    assert not torch.equal(again.state_dict()[embedding], vlm.state_dict()[embedding[4:]])
+    assert not torch.equal(again.state_dict()[embedding], vlm.state_dict()[embedding[4:]].bfloat16())
     torch.testing.assert_close(actions(again, inputs), actions(policy, inputs), atol=2e-2, rtol=0)
 
 
