@@ -13,6 +13,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModel
 
 from robovlm_ros.cli import convert as convert_command
 from robovlm_ros.cli import finetune as finetune_command
@@ -23,6 +24,7 @@ from robovlm_ros.training.reporting import Report
 from robovlm_ros.training.switches import Switches, apply_switches
 from robovlm_ros.vlm.adapters import adapted
 from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, name_base, save_policy, save_vlm
+from robovlm_ros.vlm.policy import ActionTokenPolicy
 
 from .families import FAMILIES, save_family
 from .makers import observation, small_policy, small_vlm
@@ -113,6 +115,9 @@ def test_a_frozen_backbone_needs_no_adapters(tmp_path: Path) -> None:
     assert set(load_file(tmp_path / "small" / "new_parts.safetensors")) == {
         name for name in policy.state_dict() if not name.startswith("vlm.")
     }
+    for auto in (ActionTokenPolicy, AutoModel):  # they would have no base to put it on
+        with pytest.raises(UserError, match="holds adapters without their base: load it with"):
+            auto.from_pretrained(tmp_path / "small")
     again, _ = load_policy(tmp_path / "small")
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in policy.state_dict().items())
     torch.testing.assert_close(actions(again, inputs), actions(policy, inputs), atol=1e-5, rtol=0)

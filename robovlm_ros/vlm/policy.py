@@ -102,6 +102,20 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
             )
 
     @classmethod
+    def from_pretrained(cls, name_or_path: Any, *arguments: Any, **options: Any) -> Any:
+        """transformers' own, of complete folders; UserError for adapters, which `load_policy` puts on their base."""
+        try:
+            return super().from_pretrained(name_or_path, *arguments, **options)
+        except OSError as error:
+            config = options.get("config") or cls.config_class.from_pretrained(name_or_path)
+            if config.base is None:
+                raise
+            raise UserError(
+                f"checkpoint {name_or_path} holds adapters without their base: load it with "
+                "robovlm_ros.vlm.checkpoint.load_policy, or make a complete folder with convert merge"
+            ) from error
+
+    @classmethod
     def from_vlm(cls, vlm: Any, config: ActionTokenConfig) -> ActionTokenPolicy:
         """A new policy on top of a pre-trained vision-language model; only what is new is random (or zero)."""
         policy = cls(config, vlm)
