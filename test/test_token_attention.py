@@ -131,6 +131,21 @@ def test_weights_and_rollout_are_made_of_what_transformers_itself_reports(latent
     np.testing.assert_allclose(shares["state token"][0], rollout[-latent_num:, -latent_num - 1], atol=1e-6)
 
 
+def test_an_answer_behind_the_action_tokens_is_not_taken_for_attention() -> None:
+    policy, processor = small_policy(head={"type": "discrete", "bins": 16, "decoding": "autoregressive"})
+    items = [processor(observation(processor.contract, text, seed)) for seed, text in enumerate(TEXTS)]
+    inputs = processor.collate(items[:1])
+    with torch.inference_mode():
+        plain = policy(**inputs)
+    seen = attend(policy, inputs)
+    torch.testing.assert_close(seen.output.actions, plain.actions, atol=1e-5, rtol=0)
+    assert seen.weights.shape[-1] == inputs["input_ids"].shape[1] + 2  # with state token and action token
+    torch.testing.assert_close(seen.weights.sum(-1), torch.ones(1, 2, 2, 1), atol=1e-5, rtol=0)
+    padded = processor.collate(items)
+    with pytest.raises(UserError, match="without padding"):
+        attend(policy, padded)
+
+
 def test_attention_and_places_that_do_not_exist_are_refused_with_the_reason(folders: dict[str, Path]) -> None:
     policy, processor = policy_of(folders["kosmos-2"])
     seen = observation(CONTRACT)

@@ -76,8 +76,8 @@ def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> Tok
     says how much an action depends on a place: for that, cover the place (`robovlm_ros.runtime.occlusion`).
 
     Raises:
-        UserError: the action tokens do not attend to image tokens in one sequence with them; or there is padding,
-            and history ``interleaved``, which moves it.
+        UserError: the action tokens do not attend to image tokens in one sequence with them; or there is padding, and
+            a history or a head for which the VLM reads on behind what it has read, which moves padding.
     """
     backbone = policy.backbone
     apart = UserError(
@@ -90,8 +90,8 @@ def attend(policy: ActionTokenPolicy, inputs: Mapping[str, torch.Tensor]) -> Tok
         raise UserError("this policy has no action token to look from: its latents are means of hidden states")
     mask, prompt = inputs["attention_mask"], inputs["input_ids"]
     interleaved, frames = policy.config.history == "interleaved", 1
-    if interleaved and not bool(mask.all()):
-        raise UserError("with history 'interleaved', attention is shown without padding: one observation at a time")
+    if (interleaved or policy.head.answers) and not bool(mask.all()):
+        raise UserError("where the VLM reads on, attention is shown without padding: one observation at a time")
     if mask.dim() == 3:
         if not interleaved or len(mask) != 1:
             raise UserError("attention is of single observations, or of one window of history 'interleaved'")
