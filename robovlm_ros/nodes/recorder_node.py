@@ -67,6 +67,7 @@ class RecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder_node")
+        self.failure: str | None = None
         self._settings = settings = declare(self, Settings)
         self._contract = Contract.load(settings.contract)
         messages.check_contract(self._contract)
@@ -108,8 +109,7 @@ class RecorderNode(Node):
 
     # --- messages ---------------------------------------------------------------------------------------------
 
-    def _take(self, topic: str, data: bytes) -> None:
-        receive_ns = self._now()
+    def _take(self, topic: str, data: bytes, receive_ns: int) -> None:
         if topic in (self._contract.instruction_topic, self._contract.intervention_topic):
             self._standing[topic] = data
         news = self._watch.message(topic, data, receive_ns)
@@ -280,6 +280,11 @@ class RecorderNode(Node):
                 self._stop()
             except UserError as error:
                 self.get_logger().error(str(error))
+
+    def destroy_node(self) -> None:
+        """With the node that receives."""
+        self._topics.close()
+        super().destroy_node()
 
 
 def main() -> int:

@@ -1,13 +1,22 @@
-"""What the recorder subscribes to: raw, with the quality of service that the publishers offer."""
+"""What the recorder subscribes to: raw, with the quality of service that the publishers offer.
+
+The subscriptions belong to a node of their own with an executor of one thread. An executor of several threads hands
+each message to another thread and back, which on a busy machine takes longer than the message does, and serves the
+first of an exclusive group's topics again before the last one's turn comes: a busy camera would starve joint states.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from robovlm_ros import messages
@@ -15,6 +24,7 @@ from robovlm_ros.bags import INTERVENTION_TYPE, OfferedQos, Watch
 from robovlm_ros.bags.watch import BEHIND_NS
 from robovlm_ros.contract import CAMERA_TYPES, Camera, Command, Contract, StateSource
 from robovlm_ros.nodes.diagnostics import wrong_publishers
+from robovlm_ros.nodes.entry import END_SECONDS
 from robovlm_ros.nodes.instruction import hear_instructions
 
 DEPTH, IMAGE_DEPTH = 2000, 100
@@ -29,12 +39,26 @@ LATE_LOOK_S, MOST_LATE_LOOKS = 0.1, 50
 
 
 class RecordedTopics:
-    """Calls ``take(topic, data)`` for each message (CDR bytes) of a contract's topics and of some others."""
+    """Calls ``take(topic, data, receive_ns)`` for each message of a contract's topics and of some others.
+
+    With its CDR bytes and when it was received [ns], from a thread of its own. An error there ends the process:
+    ``owner`` gets it as its ``failure``.
+    """
 
     def __init__(
-        self, node: Node, contract: Contract, extra_topics: Sequence[str], take: Callable[[str, bytes], None]
+        self, owner: Any, contract: Contract, extra_topics: Sequence[str], take: Callable[[str, bytes, int], None]
     ) -> None:
-        self._node, self._contract, self._receive = node, contract, take
+        name = f"{owner.get_name()}_topics"
+        self._owner, self._contract, self._receive = owner, contract, take
+        self._node = Node(
+            name,
+            context=owner.context,
+            cli_args=["--ros-args", "-r", f"__node:={name}"],  # a name given to the process is the owner's
+            parameter_overrides=[Parameter("use_sim_time", value=owner.get_parameter("use_sim_time").value)],
+            start_parameter_services=False,
+        )
+        self._executor = SingleThreadedExecutor(context=owner.context)
+        self._thread = threading.Thread(target=self._spin, name="topics", daemon=True)
         self._arrived = 0
         self._extra_topics = {topic for topic in extra_topics if topic}
         self._complaints: set[str] = set()
@@ -44,6 +68,24 @@ class RecordedTopics:
             self._subscribe(part.topic, part.type, _qos(True, False))
         self._subscribe(contract.intervention_topic, INTERVENTION_TYPE, _qos(True, True))
         self._open_instruction()
+        self._executor.add_node(self._node)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take no more messages."""
+        self._executor.shutdown(timeout_sec=END_SECONDS)
+        self._thread.join(END_SECONDS)
+        self._node.destroy_node()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
+        except Exception as error:
+            self._owner.get_logger().error(traceback.format_exc())
+            self._owner.failure = f"receiving failed: {error}"
+            self._owner.context.try_shutdown()
 
     def __iter__(self) -> Iterator[tuple[str, str, OfferedQos]]:
         """(topic, type, quality of service to say in a bag) of all that is subscribed to."""
@@ -66,7 +108,7 @@ class RecordedTopics:
             for complaint in wrong_publishers(self._node, topic, kind):
                 if complaint not in self._complaints:
                     self._complaints.add(complaint)
-                    self._node.get_logger().error(complaint)
+                    self._owner.get_logger().error(complaint)
 
     def settle(self) -> None:
         """Wait until the messages that were sent before this call have been taken, where this machine keeps up."""
@@ -85,7 +127,7 @@ class RecordedTopics:
 
     def _take(self, topic: str, data: bytes) -> None:
         self._arrived += 1
-        self._receive(topic, data)
+        self._receive(topic, data, int(self._node.get_clock().now().nanoseconds))
 
     def _subscribe(self, topic: str, kind: str, qos: QoSProfile) -> None:
         def receive(data: bytes) -> None:
