@@ -76,9 +76,11 @@ def processor_for(contract: Contract) -> ActionTokenProcessor:
     return ActionTokenProcessor(config, words)
 
 
-def observation(contract: Contract, instruction: str = "reach the red block", seed: int = 0) -> Observation:
+def observation(
+    contract: Contract, instruction: str = "reach the red block", seed: int = 0, stamp_ns: int = 1_000_000_000
+) -> Observation:
     """A random observation that fits the contract."""
     rng = np.random.default_rng(seed)
     images = {c.name: rng.integers(0, 256, (c.height, c.width, 3), dtype=np.uint8) for c in contract.cameras}
     state = rng.normal(0, 0.3, len(contract.state_names)).astype(np.float32)
-    return Observation(stamp_ns=1_000_000_000, images=images, state=state, instruction=instruction)
+    return Observation(stamp_ns=stamp_ns, images=images, state=state, instruction=instruction)
