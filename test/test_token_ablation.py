@@ -252,6 +252,7 @@ def test_inspect_token_says_and_draws_what_was_learned(tmp_path: Path, capsys: p
         assert words in printed
     found = json.loads(figures.read_text())
     assert len(found["movement"]["norms"]) == 2
+    assert not found["movement"]["at_zero"]
     views = found["attention"][0]["views"]
     assert set(views) == {"layer 1", "layer 2", "all layers"}
     for view in views.values():

@@ -36,7 +36,10 @@ class Film:
         self._gif: list[Image.Image] = []
         self._container: Any = None
         if path.suffix.lower() == ".mp4":
-            import av
+            try:
+                import av
+            except ImportError as error:
+                raise UserError(f"film '{path}' needs the package av (pip install av); a .gif does not") from error
 
             # Fragments make the file playable up to the last one, however the process ends.
             self._container = av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"})

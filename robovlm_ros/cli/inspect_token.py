@@ -41,7 +41,7 @@ def add_command(commands: Commands) -> None:
     token.add_argument("--episode", type=Path, nargs="+", default=[], metavar="FOLDER", help="recorded episodes")
     token.add_argument(
         "--swap", action="append", default=[], metavar="TEXT",
-        help=f"instruction to swap in, may be given again (default: up to {SWAPS} of the episodes beside the first)",
+        help=f"instruction to swap in, may be given again; without any, up to {SWAPS} of the episodes beside the first",
     )  # fmt: skip
     token.add_argument("--output", type=Path, metavar="DIR", help="write pictures and films of the attention there")
     token.add_argument("--frames", type=int, default=4, help="instants of an episode that its picture shows")
@@ -75,7 +75,10 @@ def _token(options: argparse.Namespace) -> int:
     engine = PolicyEngine.load(options.checkpoint, options.device, options.threads)
     moved = movement(engine.policy, engine.processor.backbone.tokenizer)
     _print_movement(moved)
-    results: dict[str, Any] = {"checkpoint": str(options.checkpoint), "movement": dataclasses.asdict(moved)}
+    results: dict[str, Any] = {
+        "checkpoint": str(options.checkpoint),
+        "movement": {"at_zero": moved.at_zero, **dataclasses.asdict(moved)},
+    }
     recorded = []
     for episode in episodes:
         _check_fits(engine, episode)
