@@ -28,6 +28,8 @@ from .makers import arm_contract, observation, small_policy, small_vlm
 from .test_heads import at, recordings
 
 BINS = 16
+QUICK = ("paligemma2", "qwen3_vl", "kosmos-2", "idefics")
+"""Families with masks, positions or a way of reading of their own; the others are slow tests."""
 
 
 def head(dims: int = 4, binary: int = 1, chunk: int = 3, **options: Any) -> DiscreteHead:
@@ -128,7 +130,9 @@ IMAGES = ("pixel_values", "pixel_attention_mask", "image_grid_thw", "image_sizes
 LAYOUT = ("image_grid_thw", "image_word")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in FAMILIES]
+)
 def test_values_one_by_one_are_those_of_whole_forwards_in_any_family(tmp_path: Path, name: str) -> None:
     save_family(name, tmp_path)
     vlm, words = load_vlm(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,22 @@ HEADS: dict[str, dict[str, Any]] = {
 ADAPTER = {name: ADAPTERS[name.replace("paligemma2", "paligemma")] for name in FAMILIES}
 READING = [name for name in FAMILIES if ADAPTER[name].not_interleaved == ""]
 """Families that can read on."""
+QUICK = ("paligemma2", "gemma3", "qwen2_5_vl", "smolvlm", "llava")
+"""Each with masks or positions of its own; the others are slow tests."""
+MARKED = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in READING]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A checkpoint folder for each family, made once."""
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A family's checkpoint folder, made when it is first asked for."""
     root = tmp_path_factory.mktemp("families")
-    for name in FAMILIES:
-        save_family(name, root / name)
-    return {name: root / name for name in FAMILIES}
+
+    def folder(name: str) -> Path:
+        if not (root / name).is_dir():
+            save_family(name, root / name)
+        return root / name
+
+    return folder
 
 
 def policy_of(folder: Path, **settings: Any) -> tuple[ActionTokenPolicy, ActionTokenProcessor]:
@@ -91,9 +99,9 @@ def latents(policy: ActionTokenPolicy, batch: dict[str, torch.Tensor]) -> torch.
     return found
 
 
-@pytest.mark.parametrize("name", READING)
-def test_reading_on_gives_what_the_whole_window_gives_in_any_family(folders: dict[str, Path], name: str) -> None:
-    policy, processor = policy_of(folders[name])
+@pytest.mark.parametrize("name", MARKED)
+def test_reading_on_gives_what_the_whole_window_gives_in_any_family(saved: Callable[[str], Path], name: str) -> None:
+    policy, processor = policy_of(saved(name))
     made = frames(processor)
     whole = latents(policy, windows(processor, made))  # (1, W, 2, D)
     history = None
@@ -110,16 +118,16 @@ def test_reading_on_gives_what_the_whole_window_gives_in_any_family(folders: dic
     # the past is seen, and the first frame is that of one_step
     other = windows(processor, [frames(processor, seed=1)[0], *made[1:]])
     assert not torch.allclose(latents(policy, other)[:, 2], whole[:, 2], atol=1e-3)
-    alone, _ = policy_of(folders[name], history="one_step", window=1)
+    alone, _ = policy_of(saved(name), history="one_step", window=1)
     torch.testing.assert_close(latents(alone, processor.collate(made[:1])), whole[:, 0], atol=2e-5, rtol=0)
     # what comes later is not
     other = windows(processor, [*made[:2], frames(processor, seed=1)[2]])
     torch.testing.assert_close(latents(policy, other)[:, :2], whole[:, :2], atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", READING)
-def test_windows_of_a_batch_do_not_depend_on_each_others_length(folders: dict[str, Path], name: str) -> None:
-    policy, processor = policy_of(folders[name])
+@pytest.mark.parametrize("name", MARKED)
+def test_windows_of_a_batch_do_not_depend_on_each_others_length(saved: Callable[[str], Path], name: str) -> None:
+    policy, processor = policy_of(saved(name))
     samples = [frames(processor, text, seed) for seed, text in enumerate(("go", "move above the yellow cube now"))]
     alone = torch.cat([latents(policy, windows(processor, sample)) for sample in samples])
     together = latents(policy, windows(processor, *samples))
@@ -129,9 +137,13 @@ def test_windows_of_a_batch_do_not_depend_on_each_others_length(folders: dict[st
     torch.testing.assert_close(short[:, :2], alone[:1, :2], atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in READING if name not in ("kosmos-2", "paligemma", "paligemma2")])
-def test_a_window_of_prompts_is_what_the_classs_own_forward_makes_of_them(folders: dict[str, Path], name: str) -> None:
-    policy, processor = policy_of(folders[name])
+@pytest.mark.parametrize(
+    "name", [one for one in MARKED if one.values[0] not in ("kosmos-2", "paligemma", "paligemma2")]
+)
+def test_a_window_of_prompts_is_what_the_classs_own_forward_makes_of_them(
+    saved: Callable[[str], Path], name: str
+) -> None:
+    policy, processor = policy_of(saved(name))
     made = frames(processor)
     one = processor.collate(made)  # (W, ...)
     joined = {key: one[key].flatten(0, 1)[None] for key in ("input_ids", "attention_mask")}  # (1, W L)
@@ -159,8 +171,8 @@ def test_a_window_of_prompts_is_what_the_classs_own_forward_makes_of_them(folder
 
 
 @pytest.mark.parametrize("name", ["paligemma", "paligemma2"])
-def test_every_frames_prompt_stays_a_prefix_of_its_own(folders: dict[str, Path], name: str) -> None:
-    policy, processor = policy_of(folders[name])
+def test_every_frames_prompt_stays_a_prefix_of_its_own(saved: Callable[[str], Path], name: str) -> None:
+    policy, processor = policy_of(saved(name))
     one = processor.collate(frames(processor))
     with torch.inference_mode():
         backbone = policy.backbone
@@ -291,7 +303,7 @@ def test_heads_that_join_a_window_leave_it_to_the_vlm(kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in READING])
-def test_a_family_that_cannot_read_on_is_refused_with_the_reason(folders: dict[str, Path], name: str) -> None:
+def test_a_family_that_cannot_read_on_is_refused_with_the_reason(saved: Callable[[str], Path], name: str) -> None:
     with pytest.raises(UserError, match=f"'interleaved' is not for '{name}': .*; choose history one_step") as error:
-        policy_of(folders[name])
+        policy_of(saved(name))
     assert ADAPTER[name].not_interleaved in str(error.value)
