@@ -190,7 +190,8 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         notes = ["recovered: it broke off, and ends with what had reached the disk"] if row["recovered"] else []
         if spans := row["intervention_seconds"]:
-            notes.append(f"a person commanded for {sum(spans):.1f} s, in {len(spans)} spans")
+            times = f", in {len(spans)} spans" if len(spans) > 1 else ""
+            notes.append(f"a person commanded for {sum(spans):.1f} s{times}")
         notes += [f"{count} messages on {topic} were dropped" for topic, count in row["dropped"].items()]
         notes += [incident["text"] for incident in row["incidents"]]
         for note in notes:
