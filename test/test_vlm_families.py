@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 import json
@@ -70,7 +71,9 @@ def own_hidden_states(policy: ActionTokenPolicy, inputs: dict[str, torch.Tensor]
     with torch.inference_mode():
         model = policy.vlm.base_model
         if model is policy.vlm:  # Kosmos-2: the class without a head holds the same parts under the same names
-            model = Kosmos2Model(policy.vlm.config).eval()
+            config = copy.deepcopy(policy.vlm.config)
+            config._attn_implementation = "eager"  # the others see an image's queries as causal in transformers 5.20
+            model = Kosmos2Model(config).eval()
             model.load_state_dict(policy.vlm.state_dict(), strict=False)
         output = model(**inputs)
         hidden: torch.Tensor = output.get("encoder_last_hidden_state", output.last_hidden_state)

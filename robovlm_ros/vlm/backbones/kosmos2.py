@@ -25,6 +25,12 @@ class Kosmos2Backbone(Backbone):
     images_lead = True
     not_resampled = "Kosmos-2 has a resampler of its own, which gives 64 tokens an image"
 
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        # The queries of an image see all of it. transformers 5.20 says otherwise to all implementations but
+        # "eager", which is how the model was trained.
+        model.image_to_text_projection.x_attn.is_causal = False
+
     @classmethod
     def placeholder(cls, processor: Any) -> str:
         """Nothing: the processor inserts an image's places."""
