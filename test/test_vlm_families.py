@@ -231,6 +231,13 @@ def test_a_trained_and_saved_policy_of_any_family_acts_the_same(
     np.testing.assert_allclose(engine.infer(seen).actions, processor.actions(plain, seen.state), atol=1e-5)
 
 
+def test_a_prompt_longer_than_florences_encoder_is_refused(folders: dict[str, Path]) -> None:
+    policy, processor = policy_of(folders["florence2"])
+    inputs = processor.collate([processor(observation(CONTRACT, "go " * 50))])
+    with pytest.raises(UserError, match="encoder has 64 places"):
+        policy(**inputs)
+
+
 def test_smolvlms_own_processor_gives_the_same_input_or_names_the_package_that_it_lacks(tmp_path: Path) -> None:
     save_family("smolvlm", tmp_path)
     _, processor = policy_of(tmp_path)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.backbone import Backbone
 from robovlm_ros.vlm.sequence import NEW, Tokens
 
@@ -59,28 +60,32 @@ class Florence2Backbone(Backbone):
         is_new = tokens.ids == NEW  # (B, L)
         count = int(is_new[0].sum())  # K, the same for all samples
         prompt = (tokens.mask != 0) & ~is_new
-        index = torch.argsort(~prompt, dim=1, stable=True)[
-            :, : tokens.ids.shape[1] - count
-        ]  # (B, L - K) real ones first
+        length = tokens.ids.shape[1] - count
+        index = torch.argsort(~prompt, dim=1, stable=True)[:, :length]  # (B, L - K) real ones first
         mask = tokens.mask.gather(1, index) * prompt.gather(1, index)
         towers: Any = self.decoder
+        config = self.model.config.get_text_config()
+        most = config.max_position_embeddings
+        if length > most:
+            raise UserError(
+                f"images and prompt make {length} tokens, and this model's encoder has {most} places: choose fewer "
+                "cameras, or a resampler"
+            )
         encoded = towers.encoder(
             inputs_embeds=_take(tokens.embeddings, index), attention_mask=mask
         ).last_hidden_state  # (B, L - K, D)
         hidden = _put(torch.zeros_like(tokens.embeddings), index, encoded)
         if count == 0:
             return hidden
-        places = torch.argsort(~is_new, dim=1, stable=True)[:, :count]  # (B, K)
-        start = torch.full_like(
-            places[:, :1], int(self.model.config.get_text_config().decoder_start_token_id)
-        )  # (B, 1)
+        added = torch.argsort(~is_new, dim=1, stable=True)[:, :count]  # (B, K)
+        start = torch.full_like(added[:, :1], int(config.decoder_start_token_id))  # (B, 1)
         decoded = towers.decoder(
-            inputs_embeds=torch.cat([self.text_embedding(start), _take(tokens.embeddings, places)], dim=1),
+            inputs_embeds=torch.cat([self.text_embedding(start), _take(tokens.embeddings, added)], dim=1),
             encoder_hidden_states=encoded,
             encoder_attention_mask=mask,
             use_cache=False,
         ).last_hidden_state  # (B, 1 + K, D)
-        return _put(hidden, places, decoded[:, 1:])
+        return _put(hidden, added, decoded[:, 1:])
 
 
 def _take(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
