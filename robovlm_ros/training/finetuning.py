@@ -67,7 +67,8 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
     window: int = 1
     """Observations that a decision rests on, one per frame of the first camera; 1 for one_step."""
     prompt: str | None = None
-    """Prompt template with {images} and {instruction}; None: the backbone's own, of its chat template if it has one."""
+    """Prompt template with {instruction} and {images}, or {image} for each camera; None: the backbone's own, which is
+    that of its chat template if it has one."""
     head: dict[str, Any] = field(default_factory=lambda: {"type": "mlp"})
     """Policy head: mlp, lstm, gpt, flow, diffusion or discrete; in YAML a mapping of type and that head's options."""
     state_normalisation: str = "quantile"
@@ -176,7 +177,9 @@ def configure(
     prompt = options.prompt
     if prompt is None:
         family = family_of(vlm_config.model_type)
-        prompt = PLAIN if backbone_processor is None else family.template(backbone_processor)
+        prompt = (
+            PLAIN if backbone_processor is None else family.template(backbone_processor, max(1, len(options.cameras)))
+        )
     config = ActionTokenConfig(
         vlm_config=vlm_config,
         contract=contract.to_dict(),

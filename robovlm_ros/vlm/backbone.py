@@ -55,10 +55,10 @@ class Backbone:
         return (str(processor.image_token),)
 
     @classmethod
-    def template(cls, processor: Any) -> str:
-        """The prompt template, with {images} and {instruction}, that this family is asked with unless told."""
+    def template(cls, processor: Any, cameras: int = 1) -> str:
+        """The prompt template that this family is asked with about so many images unless told; see `fill_prompt`."""
         placeholder = cls.placeholder(processor)
-        chat = chat_prompt(processor, placeholder) if placeholder else None
+        chat = chat_prompt(processor, placeholder, cameras) if placeholder else None
         return PLAIN if chat is None else chat
 
     @classmethod

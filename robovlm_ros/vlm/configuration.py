@@ -11,6 +11,7 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.latents import check_latents
+from robovlm_ros.vlm.prompts import places_images
 from robovlm_ros.vlm.resampler import check_resampler
 
 FORMAT = 1
@@ -52,7 +53,7 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
     window: int = 1
     """Observations that a decision rests on, its own among them; 1 for `one_step`."""
     prompt: str = "{images}{instruction}"
-    """Prompt template; {images} becomes the image placeholders of all cameras."""
+    """Prompt template; {images} becomes the image placeholders of all cameras, or each {image} that of one."""
     head: dict[str, Any] | None = None
     """Policy head: ``type`` and the options of that type."""
     state_statistics: dict[str, Any] | None = None
@@ -102,8 +103,11 @@ class ActionTokenConfig(PreTrainedConfig):  # type: ignore[misc]
             raise UserError(
                 f"history 'one_step' has a window of 1, not {self.window}: choose history policy_head or interleaved"
             )
-        if "{instruction}" not in self.prompt or "{images}" not in self.prompt:
-            raise UserError(f"prompt '{self.prompt}' must hold {{images}} and {{instruction}}")
+        if "{instruction}" not in self.prompt or not places_images(self.prompt, len(self.cameras)):
+            raise UserError(
+                f"prompt '{self.prompt}' must hold {{instruction}}, and {{images}} once or {{image}} for each camera "
+                f"({len(self.cameras)})"
+            )
         family = family_of(self.vlm_type)
         if self.history == "interleaved" and family.not_interleaved:
             raise UserError(

@@ -44,7 +44,7 @@ def check_latents(config: Any, family: type[Backbone]) -> None:
             "pooled 'vision': the state token stands behind the images, which therefore never see it: "
             "choose pooled all or text, or no state"
         )
-    leads = family.images_lead or config.prompt.find("{images}") < config.prompt.find("{instruction}")
+    leads = family.images_lead or config.prompt.find("{image") < config.prompt.find("{instruction}")
     if leads and not family.sees_ahead:
         raise UserError(
             "pooled 'vision': in this causal backbone the images do not see an instruction that follows them: "

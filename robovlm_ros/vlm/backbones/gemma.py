@@ -28,7 +28,7 @@ class PaliGemmaBackbone(Backbone):
     sees_ahead = True
 
     @classmethod
-    def template(cls, processor: Any) -> str:
+    def template(cls, processor: Any, cameras: int = 1) -> str:
         """A task in the words of pre-training: "answer", language, question (PaliGemma, Beyer et al. 2024)."""
         return "{images}answer en " + QUESTION
 

@@ -37,7 +37,7 @@ class Kosmos2Backbone(Backbone):
         return ""
 
     @classmethod
-    def template(cls, processor: Any) -> str:
+    def template(cls, processor: Any, cameras: int = 1) -> str:
         """A caption with its things located, as the model was trained to go on from."""
         return "{images}<grounding>An image of a robot {instruction}"
 
