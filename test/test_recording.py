@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -95,6 +96,29 @@ def test_a_sync_that_fails_breaks_the_recording_off_and_what_was_flushed_is_kept
     done = recover(recording.writer.partial)
     assert done.path is not None
     assert [m.decode().data for m in read_episode(done.path).messages()] == ["kept"]
+
+
+@pytest.mark.parametrize("broken_off", [False, True])
+def test_messages_come_back_in_the_order_of_their_receipt_where_the_clock_was_set_back(
+    tmp_path: Path, broken_off: bool
+) -> None:
+    times = [START, START + 10**9, START - 5 * 10**9, START - 4 * 10**9]
+    recording = begin(tmp_path / "one")
+    before = size(recording)
+    for i, receive_ns in enumerate(times):
+        recording.put(TOPIC, text(str(i)), receive_ns)
+    if broken_off:
+        wait_until(lambda: size(recording) > before + 500, "the messages in the file")
+        copy = tmp_path / "crashed" / ".one.partial"  # what a crash would leave now
+        shutil.copytree(recording.writer.partial, copy)
+        recording.discard()
+        path = recover(copy).path
+    else:
+        path = recording.finish()
+    assert path is not None
+    episode = read_episode(path)
+    assert [m.receive_ns for m in episode.messages()] == times
+    assert episode.start_ns == times[2]
 
 
 def test_what_comes_after_the_end_is_neither_taken_nor_counted(tmp_path: Path) -> None:

@@ -98,6 +98,14 @@ def test_a_clock_that_is_set_is_said_and_makes_nobody_silent(jump_ms: int) -> No
     assert said == [f"the clock jumped {direction} by 3.000 s: stamps before and after do not fit together"]
 
 
+def test_a_clock_that_is_set_forward_makes_nobody_silent_who_has_not_begun_yet() -> None:
+    watch = Watch(CONTRACT)
+    watch.begin(START)
+    assert watch.look(START, 0, recording=True) == []
+    (said,) = watch.look(START + 9100 * MS, 100 * MS, recording=True)
+    assert "forward by 9.000 s" in said
+
+
 @pytest.mark.parametrize("offset_ms", [0, 7000, -7000])
 def test_messages_that_pile_up_are_said_whatever_the_clock_of_the_sender_says(offset_ms: int) -> None:
     watch = Watch(CONTRACT)
