@@ -29,8 +29,8 @@ FAMILIES: dict[str, type[Backbone]] = {
 }
 """transformers' ``model_type`` → how the policy talks to that family. All of these are tested."""
 
-_CROSS = "its text tower looks at images by cross-attention, and they have no place in the sequence"
-_ENCODER_DECODER = "it is an encoder-decoder, and its decoder sees the prompt by cross-attention alone"
+_CROSS = "its text tower looks at tiles of images by cross-attention, for which there is no adapter"
+_ENCODER_DECODER = "it is an encoder-decoder that no adapter gives action tokens to"
 
 REFUSED: dict[str, str] = {
     "mllama": _CROSS,
