@@ -16,9 +16,12 @@ from safetensors.torch import load_file, save_file
 from robovlm_ros.checkpoints import find_contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.vlm.checkpoint import load_policy, load_vlm, save_policy, save_vlm
+from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.processor import ActionTokenProcessor
 
 from .families import save_family
-from .makers import small_policy, small_vlm
+from .makers import arm_contract, small_policy, small_vlm
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -221,3 +224,14 @@ def test_a_damaged_contract_is_found_without_loading_the_policy(tmp_path: Path) 
     save_policy(tmp_path, *small_policy())
     text("contract.yaml", "name: [")(tmp_path)
     refused(find_contract, tmp_path, "is not YAML")
+
+
+def test_a_saved_policy_tells_no_path_of_the_machine_that_made_it(tmp_path: Path) -> None:
+    save_vlm(tmp_path / "base", *small_vlm())
+    vlm, words = load_vlm(tmp_path / "base")
+    contract = arm_contract(4)
+    config = ActionTokenConfig(vlm_config=vlm.config, contract=contract.to_dict(), cameras=["front"], state=[], head={})
+    policy = ActionTokenPolicy.from_vlm(vlm, config)
+    save_policy(tmp_path / "policy", policy, ActionTokenProcessor(config, words))
+    assert str(tmp_path) not in (tmp_path / "policy" / "config.json").read_text(encoding="utf-8")
+    load_policy(tmp_path / "policy")

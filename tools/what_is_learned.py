@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ RESULTS, PLOT = FOLDER / "results.json", FOLDER / "results.png"
 TOKEN, GAZE = FOLDER / "token.json", FOLDER / "gaze.json"
 SHIPPED = ROOT / "checkpoints" / "tabletop"
 EPISODES = range(10, 15)
-"""Of the recorded episodes, those in which the shipped policy's token is looked at."""
+"""Of the recorded episodes, those in which the shipped policy's token is looked at; pictures are of the last one."""
+SWAPS = ("go to the red block", "go to the yellow block")
+"""Other instructions for the pictured episode."""
 MARKS = "<!-- {0}: begin (tools/what_is_learned.py) -->", "<!-- {0}: end -->"
 COMMANDS = "import sys; from robovlm_ros.cli.{0} import main; sys.exit(main())"
 
@@ -168,6 +171,11 @@ def look(options: argparse.Namespace, episodes: Path) -> None:
     names = [episodes / f"episode_{index:05d}" for index in EPISODES]
     found = options.work / "token.json"
     command("inspect", "token", SHIPPED, "--episode", *names, "--json", found)
+    swaps = [part for text in SWAPS for part in ("--swap", text)]
+    pictures = ("--frames", 2, "--film", "none", "--occlusion", 8, "--no-ablation", "--output", options.work / "look")
+    command("inspect", "token", SHIPPED, "--episode", names[-1], *swaps, *pictures)
+    for source, target in (("instructions", "attention"), ("occlusion", "occlusion")):
+        shutil.copyfile(options.work / "look" / f"{names[-1].name}_{source}.png", FOLDER / f"{target}.png")
     token = json.loads(found.read_text(encoding="utf-8"))
     token["checkpoint"] = SHIPPED.name
     for one in token["attention"]:  # names, for paths are this machine's; and no more than the page shows

@@ -52,6 +52,8 @@ def save_policy(
         if adapted(policy):
             raise ValueError("this policy has adapters: merge_adapters first")
         policy.config.base = None
+        vlm = policy.vlm.config
+        vlm.name_or_path = Path(vlm.name_or_path).name if Path(vlm.name_or_path).exists() else vlm.name_or_path
         save_vlm(path, policy, processor.backbone)
     else:
         save_adapters(path, policy, base)
