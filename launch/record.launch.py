@@ -34,7 +34,7 @@ def generate_launch_description() -> LaunchDescription:
                 "reset_seconds", default_value="5.0", description="Time between episodes that begin by themselves [s]"
             ),
             DeclareLaunchArgument(
-                "compress", default_value="true", choices=["true", "false"], description="Compress with zstd"
+                "compress", default_value="false", choices=["true", "false"], description="Compress with zstd"
             ),
             DeclareLaunchArgument(
                 "use_sim_time", default_value="false", choices=["true", "false"], description="Time comes from /clock"

@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     top.add_argument("--height", type=int, default=480, help="image height [px] (default: 480)")
     top.add_argument("--camera-hz", type=float, default=30.0, help="images per second of each camera (default: 30)")
     top.add_argument("--joint-hz", type=float, default=500.0, help="joint states per second (default: 500)")
+    top.add_argument("--compress", action="store_true", help="compress with zstd")
     top.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, as JSON")
     options = top.parse_args(arguments)
     return run(lambda: _kill(options))
@@ -64,7 +65,7 @@ def _kill(options: argparse.Namespace) -> int:
     for number in range(1, options.kills + 1):
         with tempfile.TemporaryDirectory(prefix="kill_recorder_") as folder:
             life_s = rng.uniform(SHORTEST_S, options.longest)
-            rounds.append(_round(Path(folder), number, traffic, life_s, rng))
+            rounds.append(_round(Path(folder), number, traffic, life_s, options.compress, rng))
         print(f"{number:4d} {rounds[-1]['moment']:<12} {_words(rounds[-1])}", flush=True)
     result = _summary(rounds)
     print()
@@ -73,13 +74,13 @@ def _kill(options: argparse.Namespace) -> int:
     return 0 if result["unreadable"] == result["gone"] == result["missing_messages"] == 0 else 1
 
 
-def _round(folder: Path, number: int, traffic: Traffic, life_s: float, rng: np.random.Generator) -> dict[str, Any]:
+def _round(folder: Path, number: int, traffic: Traffic, life_s: float, compress: bool, rng: Any) -> dict[str, Any]:
     """One life of a recorder."""
     contract, episodes = folder / "robot.yaml", folder / "episodes"
     contract.write_text(yaml.safe_dump(traffic.contract().to_dict()), encoding="utf-8")
     name = f"recorder_{number}"  # its own: DDS remembers for a while those that were killed
     command = [sys.executable, "-m", "robovlm_ros.nodes.recorder_node", "--ros-args", "-r", f"__node:={name}"]
-    command += ["-p", f"contract:={contract}", "-p", f"directory:={episodes}"]
+    command += ["-p", f"contract:={contract}", "-p", f"directory:={episodes}", "-p", f"compress:={compress}".lower()]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         with Sender(traffic) as sender, RecorderClient(name) as recorder:

@@ -45,7 +45,7 @@ def add_command(commands: Commands) -> None:
         record.add_argument(
             f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=docs[field.name]
         )
-    record.add_argument("--no-compress", action="store_true", help="record without zstd")
+    record.add_argument("--compress", action="store_true", help="compress with zstd")
     record.add_argument(
         "--directory", type=Path, default=Path(), help="where a folder is made and removed again: the disk to measure"
     )
@@ -73,7 +73,7 @@ def _record(options: argparse.Namespace) -> int:
         folder = Path(name)
         contract = folder / "robot.yaml"
         contract.write_text(yaml.safe_dump(traffic.contract().to_dict()), encoding="utf-8")
-        settings = {"contract": contract, "directory": folder / "episodes", "compress": not options.no_compress}
+        settings = {"contract": contract, "directory": folder / "episodes", "compress": options.compress}
         nodes.start("recorder_node", settings)
         with RecorderClient(check=nodes.check) as recorder:
             recorder.wait_for_recorder()
@@ -85,7 +85,7 @@ def _record(options: argparse.Namespace) -> int:
             _say(result)
             tried = _search(measured, traffic.camera_hz, options.search_seconds) if options.search_seconds else []
         nodes.check()
-    result |= {"compress": not options.no_compress, "cores": os.cpu_count(), "search": tried}
+    result |= {"compress": options.compress, "cores": os.cpu_count(), "search": tried}
     if tried:
         best = max((trial for trial in [result, *tried] if trial["well"]), key=_rate, default=None)
         first_bad = min((trial for trial in tried if not trial["well"]), key=_rate)

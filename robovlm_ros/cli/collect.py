@@ -101,10 +101,8 @@ def _record(options: argparse.Namespace, worker: int, workers: int) -> int:
     parts = options.output / f".worker_{worker}"
     with Nodes(environment) as nodes:
         nodes.start("sim_node", {"contract": options.contract, "lockstep": True})
-        nodes.start(
-            "recorder_node",
-            {"contract": options.contract, "directory": parts, "operator": "expert", "use_sim_time": True},
-        )
+        recorder = {"contract": options.contract, "directory": parts, "operator": "expert", "use_sim_time": True}
+        nodes.start("recorder_node", {**recorder, "compress": True})  # in lockstep nothing comes too fast for it
         with Session(contract, "collect", nodes.check) as session:
             _episodes(session, options, worker, workers, parts)
         nodes.check()

@@ -50,8 +50,8 @@ class Settings:
     """Who demonstrates; kept with each episode."""
     extra_topics: tuple[str, ...] = fixed(("",))
     """Further topics to record, of any type, as soon as somebody publishes them."""
-    compress: bool = fixed(True)
-    """Compress with zstd; without, recording costs less processor time and more disk."""
+    compress: bool = fixed(False)
+    """Compress with zstd: less disk, for many times the processor time of writing, which a busy robot may not have."""
     episode_seconds: float = limited(0.0, 0.0, 86_400.0, fixed=True)
     """An episode ends by itself, and is kept, after this time [s]; 0: when it is told."""
     episodes: int = limited(0, 0, 1_000_000, fixed=True)
