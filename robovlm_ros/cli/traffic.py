@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import multiprocessing
 import struct
 import time
@@ -24,6 +25,8 @@ READY_S = 30.0
 """How long the process may take to start, and to find who listens [s]."""
 LATE_S = 0.5
 """A sender that is later than this [s] leaves out what it should have sent: the machine is too slow for the rate."""
+KEPT_S = 1.0
+"""Messages that the sender keeps for a receiver that is late, being reliable [s]: what is measured is the receiver."""
 END_S = 2.0
 """How long the process may take to leave the ROS graph [s]."""
 ACKNOWLEDGED_S = 10.0
@@ -142,8 +145,9 @@ def _send(traffic: Traffic, pipe: Connection) -> None:
     contract = traffic.contract()
     types = {camera.topic: camera.type for camera in contract.cameras}
     types |= {source.topic: source.type for source in contract.state}
+    depths = {topic: max(10, math.ceil(KEPT_S * rate)) for topic, rate in traffic.rates().items()}
     publishers = {
-        topic: node.create_publisher(messages.message_class(kind), topic, QoSProfile(depth=50))
+        topic: node.create_publisher(messages.message_class(kind), topic, QoSProfile(depth=depths[topic]))
         for topic, kind in types.items()
     }
     while not all(publisher.get_subscription_count() for publisher in publishers.values()):
