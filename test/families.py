@@ -191,17 +191,18 @@ def qwen(kind: str) -> tuple[Any, Any]:
 
 def smolvlm() -> tuple[Any, Any]:
     words = tokenizer(words=("<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>"))
+    side = 32  # transformers 5.20 wants image tokens in multiples of the patch's side, as all published sizes have
     config = hf.SmolVLMConfig(
         image_token_id=words.convert_tokens_to_ids("<image>"),
         scale_factor=2,
-        vision_config=SIGLIP,
+        vision_config={**SIGLIP, "image_size": side, "patch_size": 4},
         text_config={"model_type": "llama", **TEXT, "vocab_size": len(words)},
         pad_token_id=0,
     )
     processor = SmolVLMImageProcessorPil(
-        do_image_splitting=False, size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}
+        do_image_splitting=False, size={"longest_edge": side}, max_image_size={"longest_edge": side}
     )
-    return hf.SmolVLMForConditionalGeneration(config), hf.Idefics3Processor(processor, words, image_seq_len=4)
+    return hf.SmolVLMForConditionalGeneration(config), hf.Idefics3Processor(processor, words, image_seq_len=16)
 
 
 def internvl() -> tuple[Any, Any]:
