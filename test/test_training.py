@@ -15,7 +15,14 @@ from robovlm_ros.cli import pretrain as pretrain_command
 from robovlm_ros.errors import UserError
 from robovlm_ros.grounding import Question, Scenes, bin_weights, expected_coordinate
 from robovlm_ros.runtime.engine import PolicyEngine
-from robovlm_ros.training.finetuning import FinetuneOptions, configure, feature_encoder, set_statistics, train
+from robovlm_ros.training.finetuning import (
+    FinetuneOptions,
+    configure,
+    feature_encoder,
+    finetune,
+    set_statistics,
+    train,
+)
 from robovlm_ros.training.pretraining import (
     PackedQuestions,
     QuestionCollator,
@@ -28,7 +35,7 @@ from robovlm_ros.training.pretraining import (
 )
 from robovlm_ros.training.reporting import Report
 from robovlm_ros.training.switches import apply_switches
-from robovlm_ros.training.windows import Recording, WindowDataset, record, split
+from robovlm_ros.training.windows import Recording, WindowDataset, mixture_weights, record, split
 from robovlm_ros.vlm.checkpoint import load_vlm
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
@@ -328,3 +335,46 @@ def test_bad_options_get_one_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert said in lines[-1]
     assert lines[-1].startswith("error: ")
+
+
+def test_a_mixture_gives_each_folder_its_share_whatever_its_size() -> None:
+    options = FinetuneOptions(mixture=(3.0, 1.0), **SHORT)  # type: ignore[arg-type]
+    _, processor = fresh(options)
+    made = recordings(processor)
+    few, many = Path("few"), Path("many")
+    for number, recording in enumerate(made):
+        recording.source = few if number == 0 else many
+    weights = mixture_weights(made, [few, many], options.mixture)
+    first = len(made[0])
+    assert weights[:first].sum() / weights.sum() == pytest.approx(0.75)
+    assert len(set(weights[:first])) == len(set(weights[first:])) == 1
+    with pytest.raises(UserError, match="no observation of elsewhere"):
+        mixture_weights(made, [few, many, Path("elsewhere")], (1.0, 1.0, 1.0))
+
+
+def test_training_draws_from_folders_by_their_shares() -> None:
+    rare, often = Path("rare"), Path("often")
+    for mixture in ((), (1e-9, 1.0)):
+        settings = {**SHORT, "steps": 4, "validation_share": 0.0}
+        options = FinetuneOptions(mixture=mixture, **settings)  # type: ignore[arg-type]
+        policy, processor = fresh(options)
+        made = recordings(processor)
+        for number, recording in enumerate(made):
+            recording.source = often if number else rare
+        made[0].images = {key: torch.full_like(value, torch.nan) for key, value in made[0].images.items()}
+        if mixture:
+            train(options, policy, processor, made, Report("test"), [rare, often])
+        else:  # who draws from the first folder is told
+            with pytest.raises(UserError, match=r"the loss is nan .* episode_0"):
+                train(options, policy, processor, made, Report("test"))
+
+
+@pytest.mark.parametrize("shares", [(1.0, 0.0), (float("nan"),), (-1.0, 2.0)])
+def test_shares_that_are_none_are_refused(shares: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="shares above 0"):
+        FinetuneOptions(mixture=shares)
+
+
+def test_a_mixture_needs_one_share_for_each_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="2 shares for 1 folders"):
+        finetune(FinetuneOptions(mixture=(1.0, 2.0)), tmp_path, str(tmp_path), Report("test"))

@@ -25,7 +25,10 @@ def _main() -> int:
     from robovlm_ros.training.finetuning import FinetuneOptions
 
     arguments = parser("finetune", __doc__)
-    arguments.add_argument("--episodes", type=Path, required=True, help="folder with the recorded episodes")
+    arguments.add_argument(
+        "--episodes", type=Path, nargs="+", required=True, metavar="FOLDER",
+        help="folder with recorded episodes, or several, whose shares --mixture says",
+    )  # fmt: skip
     arguments.add_argument("--base", required=True, help="vision-language model: a checkpoint folder or a hub name")
     arguments.add_argument("--output", type=Path, required=True, help="folder that receives the policy")
     add_options(arguments, FinetuneOptions, "training")
@@ -45,7 +48,7 @@ def _finetune(parsed: argparse.Namespace, options: Any) -> int:
     if output.resolve() == Path(parsed.base).expanduser().resolve():
         raise UserError(f"--output {output} is the base itself: name another folder")
     report = Report("finetune")
-    print(f"finetune: {parsed.episodes} on {parsed.base}", flush=True)
+    print(f"finetune: {', '.join(map(str, parsed.episodes))} on {parsed.base}", flush=True)
     trained = finetune(options, parsed.episodes, parsed.base, report)
     save_policy(output, trained.policy, trained.processor, trained.base)
     report.write(output / "train_log.json")

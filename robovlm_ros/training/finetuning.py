@@ -7,6 +7,7 @@ of the vision-language model may change.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import WeightedRandomSampler
 
 from robovlm_ros.action import to_relative
 from robovlm_ros.checkpoints import Base, check_computing
@@ -26,7 +28,15 @@ from robovlm_ros.training.cotraining import check_learns, read_exchanges
 from robovlm_ros.training.optimisation import PolicyOptimisation, build_optimizer
 from robovlm_ros.training.reporting import Report, quiet_trainer
 from robovlm_ros.training.switches import Switches, apply_switches, trainable
-from robovlm_ros.training.windows import Images, Recording, WindowDataset, open_episodes, read_recordings, split
+from robovlm_ros.training.windows import (
+    Images,
+    Recording,
+    WindowDataset,
+    mixture_weights,
+    open_episodes,
+    read_recordings,
+    split,
+)
 from robovlm_ros.vlm.adapters import merge_adapters
 from robovlm_ros.vlm.agreement import check_family
 from robovlm_ros.vlm.backbone import family_of
@@ -77,6 +87,9 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
     """quantile, min_max, mean_std, mu_law, limits or identity, for dimensions of which the contract says nothing."""
     batch_size: int = 64
     """Observations per step."""
+    mixture: tuple[float, ...] = ()
+    """Share of each folder of episodes among what is trained on, in their order, say 0.7, 0.3; empty: all observations
+    count the same."""
     validation_share: float = 0.05
     """Share of the episodes that is kept aside to measure the error."""
     cache_features: bool = True
@@ -103,6 +116,8 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 <= self.validation_share < 1:
             raise UserError(f"validation_share must be at least 0 and less than 1, not {self.validation_share}")
+        if not all(math.isfinite(share) and share > 0 for share in self.mixture):
+            raise UserError(f"mixture must be shares above 0, not {', '.join(map(str, self.mixture))}")
         for name in ("state_normalisation", "action_normalisation"):
             valid = [word for word in NORMALISATIONS if word != "limits" or name != "state_normalisation"]
             if getattr(self, name) not in valid:
@@ -133,8 +148,13 @@ class Trained:
     """The vision-language model below, where its weights are not to be saved with the policy."""
 
 
-def finetune(options: FinetuneOptions, directory: Path, base: str, report: Report) -> Trained:
-    """Read the episodes in ``directory`` and train a policy on the vision-language model ``base``."""
+def finetune(options: FinetuneOptions, directories: Path | Sequence[Path], base: str, report: Report) -> Trained:
+    """Read the episodes in one folder or several and train a policy on the vision-language model ``base``."""
+    sources = [directories] if isinstance(directories, Path) else list(directories)
+    if options.mixture and len(options.mixture) != len(sources):
+        raise UserError(
+            f"mixture has {len(options.mixture)} shares for {len(sources)} folders of episodes: give one for each"
+        )
     torch.set_num_threads(options.threads)
     device = resolve_device(options.device)
     check_device(options.attention, device)
@@ -143,7 +163,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     vlm, backbone_processor = load_vlm(base, options.dtype, options.attention)
     below = name_base(base) if options.save == "adapters" else None
     vlm.to(device)
-    episodes = open_episodes(directory)
+    episodes = open_episodes(sources)
     config = configure(options, vlm.config, episodes[0].contract, backbone_processor)
     print(f"{report.name}: prompt {config.prompt!r}", flush=True)
     processor = ActionTokenProcessor(config, backbone_processor)
@@ -160,7 +180,7 @@ def finetune(options: FinetuneOptions, directory: Path, base: str, report: Repor
     encode = feature_encoder(policy, options, device)
     recordings = read_recordings(episodes, processor, options.chunk_size, encode, progress, raw=options.augments)
     reading = time.monotonic() - start
-    trained = train(options, policy, processor, recordings, report)
+    trained = train(options, policy, processor, recordings, report, sources)
     if below is None:
         merge_adapters(policy)
     trained.figures.update(read_seconds=round(reading, 1), base=Path(base).name)
@@ -250,8 +270,12 @@ def train(
     processor: ActionTokenProcessor,
     recordings: Sequence[Recording],
     report: Report,
+    sources: Sequence[Path] = (),
 ) -> Trained:
-    """Train the policy in place on recordings; the statistics are those of the training share."""
+    """Train the policy in place on recordings; the statistics are those of the training share.
+
+    ``sources`` are the folders that the options' mixture speaks of.
+    """
     from transformers import Trainer
 
     training, validation = split(recordings, options.validation_share, options.seed)
@@ -266,7 +290,15 @@ def train(
     optimizer = build_optimizer(policy, options)
     beside.join(optimizer, options)
 
+    weights = mixture_weights(training, sources, options.mixture) if options.mixture else None
+
     class PolicyTrainer(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            if weights is None:
+                return super()._get_train_sampler(train_dataset)
+            generator = torch.Generator().manual_seed(options.seed)
+            return WeightedRandomSampler(weights.tolist(), len(dataset), generator=generator)
+
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             items = inputs.pop("item")
             output = model(**inputs)

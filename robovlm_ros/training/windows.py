@@ -43,6 +43,8 @@ class Recording:
     """The image processor's tensors (T, ...), or the features that were computed from them."""
     pixels: list[NDArray[np.uint8]] = field(default_factory=list)
     """(T, H, W, 3) of each camera, where the images shall vary; then there are no tensors."""
+    source: Path | None = None
+    """The folder that the episode's folder lies in."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -76,20 +78,22 @@ def record(
     )
 
 
-def open_episodes(directory: Path) -> list[Episode]:
-    """The episodes of a folder that are no failures; UserError if there are none or they do not fit each other."""
-    episodes = [read_episode(path) for path in list_episodes(directory)]
-    if not episodes:
-        raise UserError(f"there are no episodes in {directory}")
-    useful = [episode for episode in episodes if episode.outcome != "failure"]
-    if not useful:
-        raise UserError(f"all {len(episodes)} episodes in {directory} are marked as failures")
+def open_episodes(directories: Sequence[Path]) -> list[Episode]:
+    """The episodes of folders that are no failures; UserError if one has none or they do not fit each other."""
+    useful: list[Episode] = []
+    for directory in directories:
+        episodes = [read_episode(path) for path in list_episodes(directory)]
+        if not episodes:
+            raise UserError(f"there are no episodes in {directory}")
+        useful += (kept := [episode for episode in episodes if episode.outcome != "failure"])
+        if not kept:
+            raise UserError(f"all {len(episodes)} episodes in {directory} are marked as failures")
     first = useful[0]
     for episode in useful:
         if _interface(episode.contract) != _interface(first.contract):
             raise UserError(
-                f"episodes {first.name} and {episode.name} in {directory} were recorded with contracts that differ in "
-                "cameras, state, actions or rate: train on one kind at a time"
+                f"episodes {first.path} and {episode.path} were recorded with contracts that differ in cameras, state, "
+                "actions or rate: train on one kind at a time"
             )
     return useful
 
@@ -119,6 +123,7 @@ def read_recordings(
         )
         recording = record(episode.name, steps, processor, encode, raw=raw)
         if recording is not None:
+            recording.source = episode.path.parent
             recordings.append(recording)
         progress(done, len(episodes))
     if not recordings:
@@ -131,6 +136,21 @@ def split(recordings: Sequence[Recording], share: float, seed: int) -> tuple[lis
     order = np.random.default_rng(seed).permutation(len(recordings))
     held = min(max(round(share * len(recordings)), 1 if share > 0 else 0), len(recordings) - 1)
     return [recordings[i] for i in order[held:]], [recordings[i] for i in order[:held]]
+
+
+def mixture_weights(
+    recordings: Sequence[Recording], sources: Sequence[Path], shares: Sequence[float]
+) -> NDArray[np.float64]:
+    """(observations,) chance of each observation to be drawn, so that each source has its share of what is drawn.
+
+    Within a source all observations are alike: w = share of the source / observations of the source.
+    """
+    lengths = {source: sum(len(r) for r in recordings if r.source == source) for source in sources}
+    for source, length in lengths.items():
+        if length == 0:
+            raise UserError(f"mixture: no observation of {source} is left to train on")
+    weight = {source: share / lengths[source] for source, share in zip(sources, shares, strict=True)}
+    return np.concatenate([np.full(len(r), weight[r.source]) for r in recordings if r.source is not None])
 
 
 class WindowDataset(Dataset[dict[str, Any]]):
