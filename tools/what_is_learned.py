@@ -243,7 +243,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             lw=1,
         )
         seeds = [100 * r["success_rate"] for r in row["runs"]]
-        left.plot(seeds, [place + 0.18] * len(seeds), "o", color="#223355", ms=4)
+        left.plot(seeds, [place + 0.18] * len(seeds), "o", color="#223355", ms=4, clip_on=False)
         error = np.array(row["error"]) * 1e3
         right.barh(place, error.mean(), color="#cc6677", height=0.6, alpha=0.6)
         right.plot(error, [place + 0.18] * len(error), "o", color="#662233", ms=4)
