@@ -30,7 +30,7 @@ def _learned(contract: Contract) -> dict[str, Any]:
     for source in contract.state:
         facts[f"unit of state '{source.name}'"] = source.unit
     facts["actions"] = ", ".join(contract.action_names)
-    for dim in contract.action_dims:
+    for dim, relation in zip(contract.action_dims, contract.relations, strict=True):
         unit = "0 or 1" if dim.kind == "binary" else dim.unit
-        facts[f"action '{dim.name}'"] = f"{dim.kind} [{unit}], relative to {dim.reference or 'nothing'}"
+        facts[f"action '{dim.name}'"] = f"{dim.kind} [{unit}], relative to {relation or 'nothing'}"
     return facts

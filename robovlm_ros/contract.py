@@ -39,6 +39,9 @@ COMMAND_TYPES = (
 )
 VELOCITY_TYPES = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
 """Commands that stay in motion when nothing more is sent."""
+POSITION = ("x", "y", "z")
+ORIENTATION = ("qx", "qy", "qz", "qw")
+"""Names of a pose's dimensions: position [m] and orientation, a quaternion with its real part last."""
 SIMULATORS = ("mujoco", "none")
 LOWEST_HZ, HIGHEST_HZ = 0.01, 10_000.0
 """What a rate may be."""
@@ -121,6 +124,24 @@ class Command:
     """``frame_id`` of the message."""
     orientation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
     """Fixed orientation (x, y, z, w) of pose commands whose dims hold no orientation."""
+    relative_to: str | None = None
+    """State source with a pose (x y z qx qy qz qw, in the same frame as the command) in whose own axes the policy
+    decides this pose: a tool's pose makes its numbers relative to the tool frame. PoseStamped with x y z, or with all
+    of x y z qx qy qz qw; None: as the dims say. Limits and velocities stay those of the numbers that are sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolFrame:
+    """Where a command that is relative to a tool frame, and the pose of that tool, lie in action and state vectors."""
+
+    position: NDArray[np.int64]
+    """(3,) index of x, y, z into the action vector."""
+    orientation: NDArray[np.int64]
+    """(4,) index of qx, qy, qz, qw into the action vector; (0,) where only the position is decided."""
+    tool_position: NDArray[np.int64]
+    """(3,) index into the state vector."""
+    tool_orientation: NDArray[np.int64]
+    """(4,) index into the state vector."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,10 +209,54 @@ class Contract:
 
     @property
     def reference_index(self) -> NDArray[np.int64]:
-        """(action_dim,) index into the state vector that an action is relative to, -1 for absolute."""
-        names = self.state_names
-        return np.array(
-            [-1 if dim.reference is None else names.index(dim.reference) for dim in self.action_dims], dtype=np.int64
+        """(action_dim,) index into the state vector of the value to be taken off an action, -1 for none."""
+        return _places(self.state_names, [dim.reference for dim in self.action_dims])
+
+    @property
+    def orientations(self) -> tuple[NDArray[np.int64], ...]:
+        """(4,) index into the action vector of each orientation that is relative to a tool frame."""
+        return tuple(frame.orientation for frame in self.tool_frames if len(frame.orientation))
+
+    @property
+    def tool_frames(self) -> tuple[ToolFrame, ...]:
+        """Of each command that is relative to a tool frame, where its numbers lie."""
+        found = []
+        for command in self.commands:
+            if command.relative_to is None:
+                continue
+            own = [dim.name for dim in command.dims]
+            poses = [[f"{command.relative_to}.{name}" for name in names] for names in (POSITION, ORIENTATION)]
+            found.append(
+                ToolFrame(
+                    position=_places(self.action_names, POSITION),
+                    orientation=_places(self.action_names, [name for name in ORIENTATION if name in own]),
+                    tool_position=_places(self.state_names, poses[0]),
+                    tool_orientation=_places(self.state_names, poses[1]),
+                )
+            )
+        return tuple(found)
+
+    @property
+    def measured_by(self) -> tuple[str | None, ...]:
+        """Of each action the state dimension that it is relative to, which tells where it stands; None: not said."""
+        return tuple(
+            dim.reference if command.relative_to is None else f"{command.relative_to}.{dim.name}"
+            for command in self.commands
+            for dim in command.dims
+        )
+
+    @property
+    def measured_index(self) -> NDArray[np.int64]:
+        """(action_dim,) index of `measured_by` into the state vector, -1 for none."""
+        return _places(self.state_names, self.measured_by)
+
+    @property
+    def relations(self) -> tuple[str | None, ...]:
+        """Of each action what it is relative to, in words; None: it is absolute."""
+        return tuple(
+            dim.reference if command.relative_to is None else f"the frame of {command.relative_to}"
+            for command in self.commands
+            for dim in command.dims
         )
 
     def camera(self, name: str) -> Camera:
@@ -255,13 +320,21 @@ def _items(values: Any, where: str) -> list[tuple[dict[str, Any], str]]:
     return [(dict(item), f"{where}: {item.get('name', number)}") for number, item in enumerate(items, start=1)]
 
 
+_SILENT = ("normalise", "relative_to")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        # what is not said is not written: programs that do not know this key then read the contract, too
-        return {key: _plain(item) for key, item in value.items() if (key, item) != ("normalise", None)}
+        # what is not said is not written: programs that do not know these keys then read the contract, too
+        return {key: _plain(item) for key, item in value.items() if item is not None or key not in _SILENT}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def _places(names: Sequence[str], wanted: Sequence[str | None]) -> NDArray[np.int64]:
+    """(len(wanted),) index of each wanted name, -1 for None."""
+    return np.array([-1 if name is None else names.index(name) for name in wanted], dtype=np.int64)
 
 
 def _names(items: Sequence[Any]) -> str:
@@ -328,6 +401,10 @@ def _check(contract: Contract) -> None:
             raise UserError(f"{where}: command '{command.name}' has no dims")
         if not math.isclose(math.hypot(*command.orientation), 1.0, abs_tol=0.01):
             raise UserError(f"{where}: command '{command.name}': orientation must be a quaternion of length 1")
+        if command.relative_to is not None:
+            sources = [source.name for source in contract.state]
+            one_of(command.relative_to, sources, f"command '{command.name}': relative_to")
+            _check_tool_frame(contract, command)
         for dim in command.dims:
             one_of(dim.kind, KINDS, f"action '{dim.name}': kind")
             if dim.reference is not None:
@@ -342,3 +419,22 @@ def _check(contract: Contract) -> None:
             low, high = dim.limits
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise UserError(f"{where}: action '{dim.name}': limits must be [low, high] with low < high")
+
+
+def _check_tool_frame(contract: Contract, command: Command) -> None:
+    """Refuse a command that cannot be relative to the frame of the state source that it names."""
+    where = f"contract '{contract.name}': command '{command.name}': relative_to '{command.relative_to}'"
+    measured = next(source.dims for source in contract.state if source.name == command.relative_to)
+    names = tuple(dim.name for dim in command.dims)
+    absent = [name for name in (*POSITION, *ORIENTATION) if name not in measured]
+    if absent:
+        raise UserError(f"{where}: this state has no {', '.join(absent)}; it must measure a pose, x y z qx qy qz qw")
+    if command.type != "geometry_msgs/msg/PoseStamped":
+        raise UserError(f"{where} is for geometry_msgs/msg/PoseStamped alone, not for {command.type}")
+    if sorted(names) not in (sorted(POSITION), sorted((*POSITION, *ORIENTATION))):
+        raise UserError(f"{where}: the dims must be x y z, or x y z qx qy qz qw, not {' '.join(names)}")
+    for dim in command.dims:
+        if dim.reference is not None:
+            raise UserError(f"{where}: action '{dim.name}' has a reference of its own: remove one of them")
+        if dim.kind != "continuous":
+            raise UserError(f"{where}: action '{dim.name}' must be continuous, not {dim.kind}")

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robovlm_ros.contract import Command, Contract, StateSource
+from robovlm_ros.contract import ORIENTATION, POSITION, Command, Contract, StateSource
 from robovlm_ros.errors import UserError
 from robovlm_ros.images import decode_compressed, decode_image
 
-POSE_DIMS = ("x", "y", "z", "qx", "qy", "qz", "qw")
+POSE_DIMS = (*POSITION, *ORIENTATION)
 """Names that pose messages know: position [m] and orientation quaternion."""
 TWIST_DIMS = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
 """Names that twist messages know [m/s, rad/s]."""

@@ -54,6 +54,7 @@ class SafetyFilter:
         self._binary = contract.binary
         self._limits = contract.limits  # (action_dim, 2)
         self._limits[self._binary] = (0.0, 1.0)
+        self._orientations = contract.orientations
         self._velocity = np.array(  # (action_dim,) [unit/s], inf: unlimited
             [
                 math.inf if dim.max_velocity is None or dim.kind == "binary" else dim.max_velocity
@@ -103,6 +104,7 @@ class SafetyFilter:
             )
         reasons: list[str] = []
         wanted = np.where(self._binary, wanted >= 0.5, wanted).astype(np.float64)
+        self._turn_the_short_way(wanted, now_ns, measured)
         inside = np.clip(wanted, self._limits[:, 0], self._limits[:, 1])
         if not np.array_equal(inside, wanted):
             self.interventions["limit"] += 1
@@ -113,6 +115,20 @@ class SafetyFilter:
             reasons.append(self._changed("slowed down to", safe, inside))
         self._last, self._last_ns = safe, now_ns
         return Verdict(values=safe.copy(), holding=False, reasons=tuple(reasons))
+
+    def _turn_the_short_way(
+        self, wanted: NDArray[np.float64], now_ns: int, measured: NDArray[np.floating] | None
+    ) -> None:
+        """Write each orientation, q or -q, with the sign nearer to where the robot is: the same orientation.
+
+        A driver may change the sign from one sample to the next. Limits of velocity would then lead the four numbers
+        through zero, to an orientation that nobody asked for.
+        """
+        paused = self._last_ns is not None and abs(now_ns - self._last_ns) > self._restart_after_ns
+        origin = measured if self._last is None or paused else self._last
+        for index in self._orientations if origin is not None else ():
+            if np.asarray(origin)[index] @ wanted[index] < 0:
+                wanted[index] = -wanted[index]
 
     def _limit_velocity(
         self, wanted: NDArray[np.float64], now_ns: int, measured: NDArray[np.floating] | None
@@ -159,9 +175,9 @@ class SafetyFilter:
 
 
 def measured_action(contract: Contract, state: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(action_dim,) where the robot stands in terms of its actions, NaN where the contract names no reference.
+    """(action_dim,) where the robot stands in terms of its actions, NaN where they are relative to nothing.
 
     `state`: (state_dim,) in the order of ``contract.state_names``.
     """
     padded = np.append(np.asarray(state, np.float64), np.nan)  # (state_dim + 1,); index -1 takes the NaN
-    return np.asarray(padded[contract.reference_index], np.float64)
+    return np.asarray(padded[contract.measured_index], np.float64)

@@ -223,4 +223,7 @@ def _measured_by(contract: Contract) -> list[tuple[str, int]]:
     by_name: dict[str, tuple[str, int]] = {}
     for qualified, place in places.items():
         by_name.setdefault(qualified.partition(".")[2], place)
-    return [places[dim.reference] if dim.reference else by_name.get(dim.name, ("", 0)) for dim in contract.action_dims]
+    return [
+        places[measured] if measured else by_name.get(dim.name, ("", 0))
+        for dim, measured in zip(contract.action_dims, contract.measured_by, strict=True)
+    ]

@@ -101,15 +101,22 @@ def ablate(
     recorded = np.array([step.actions for step in steps])  # (T, C, A)
     states = np.array([step.observation.state for step in steps], np.float64)  # (T, state_dim)
     contract = processor.contract
-    decided = to_relative(contract, recorded, np.broadcast_to(states[:, None], (*valid.shape, states.shape[1])))
+
+    def relative(actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of absolute actions (..., T, C, A), what the policy decides: in the axes of a tool where it decides so."""
+        return to_relative(contract, actions, np.broadcast_to(states[:, None], (*valid.shape, states.shape[1])))
+
+    decided = relative(recorded)
     deviation = decided[valid].std(0)  # (A,)
-    base = _run(policy, processor, episodes)  # (T, C, A)
+    plain = _run(policy, processor, episodes)  # (T, C, A)
+    base = relative(plain)
 
     def effect(name: str, actions: NDArray[np.float64]) -> Effect:
         """Of actions (..., T, C, A)."""
         progress(name)
-        change = np.abs(actions - base).reshape(-1, base.shape[-1])  # (..., A)
-        error = np.abs(actions - recorded)[..., valid, :].reshape(-1, base.shape[-1])
+        numbers = relative(actions)  # (..., T, C, A)
+        change = np.abs(numbers - base).reshape(-1, base.shape[-1])  # (..., A)
+        error = np.abs(numbers - decided)[..., valid, :].reshape(-1, base.shape[-1])
         used = deviation > _STILL
         shares = change[:, used] / deviation[used]
         return Effect(
@@ -118,7 +125,7 @@ def ablate(
             error_share=_mean(error[:, used] / deviation[used]),
         )  # fmt: skip
 
-    effects = [effect("as it is", base)]
+    effects = [effect("as it is", plain)]
     if policy.action_token is not None:
         token = policy.action_token.detach()
         effects.append(effect("action token zeroed", _run_with_token(policy, processor, episodes, token * 0)))

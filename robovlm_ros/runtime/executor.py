@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from robovlm_ros import rotation
 from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
@@ -33,6 +34,7 @@ class ChunkExecutor:
         if max_age_ns <= 0:
             raise UserError("the greatest age of a chunk must be above 0 ns")
         self._binary = contract.binary
+        self._orientations = contract.orientations
         self._max_age_ns = max_age_ns
         self._strategy = strategy
         self._chunk: ActionChunk | None = None
@@ -63,6 +65,7 @@ class ChunkExecutor:
         """(action_dim,) the action in force at `now_ns`, absolute, binary dimensions 0 or 1; None: hold.
 
         Between due times continuous dimensions are interpolated linearly and binary ones keep the earlier action;
+        orientations relative to a tool frame go the short way and stay unit quaternions;
         before the first due time the first action is in force, after the last the last one.
         """
         chunk = self._chunk
@@ -76,4 +79,8 @@ class ChunkExecutor:
             return np.asarray(start, np.float64).copy()
         due = int(chunk.due_ns[before])
         share = (now_ns - due) / (int(chunk.due_ns[after]) - due)
-        return np.asarray(np.where(self._binary, start, start + share * (end - start)), np.float64)
+        found = np.asarray(np.where(self._binary, start, start + share * (end - start)), np.float64)
+        for index in self._orientations:
+            nearer = -end[index] if start[index] @ end[index] < 0 else end[index]  # q and -q are one orientation
+            found[index] = rotation.unit(start[index] + share * (nearer - start[index]))
+        return found

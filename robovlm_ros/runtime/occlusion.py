@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from robovlm_ros.action import to_relative
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.engine import PolicyEngine
@@ -30,7 +31,8 @@ def occlude(engine: PolicyEngine, observation: Observation, camera: str, cells: 
 
     def decide(seen: Observation) -> NDArray[np.float64]:
         engine.memory = memory
-        return engine.infer(seen).actions / scale  # (C, A)
+        actions = engine.infer(seen).actions  # (C, A)
+        return to_relative(engine.processor.contract, actions, seen.state) / scale  # (C, A), as they are decided
 
     rows, columns = (
         np.linspace(0, height, cells + 1).round().astype(int),

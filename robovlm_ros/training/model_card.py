@@ -17,8 +17,8 @@ def policy_card(processor: ActionTokenProcessor, figures: dict[str, Any], base: 
     rows = "\n".join(f"| {row['part']} | {row['parameters']:,} | {row['trained']:,} |" for row in figures["trainable"])
     units = ", ".join(
         f"{dim.name} [{dim.unit}{', binary' if dim.kind == 'binary' else ''}]"
-        + (f" relative to {dim.reference}" if dim.reference else "")
-        for dim in contract.action_dims
+        + (f" relative to {relation}" if relation else "")
+        for dim, relation in zip(contract.action_dims, contract.relations, strict=True)
     )
     error = figures["validation_error"]
     measured = "not measured: no episode was kept aside" if error is None else f"{error:.4f} in the actions' own units"

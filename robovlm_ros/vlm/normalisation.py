@@ -98,11 +98,18 @@ def relative_limits(contract: Contract) -> NDArray[np.float64]:
     """(action_dim, 2) smallest and largest number that a policy can mean by an action.
 
     These are the contract's limits. Where an action is relative to a state they are plus and minus the width of the
-    limits, for the difference of two values within them cannot be larger.
+    limits, for the difference of two values within them cannot be larger. Relative to a tool frame, a position can
+    differ by the diagonal of the limits along any axis, and a quaternion lies within 1, its real part within 0 and 1.
     """
     width = np.diff(contract.limits, axis=1)  # (action_dim, 1)
     relative = contract.reference_index[:, None] >= 0  # (action_dim, 1)
-    return np.where(relative, np.concatenate([-width, width], axis=1), contract.limits)  # (action_dim, 2)
+    limits = np.where(relative, np.concatenate([-width, width], axis=1), contract.limits)  # (action_dim, 2)
+    for frame in contract.tool_frames:
+        diagonal = float(np.linalg.norm(width[frame.position]))
+        limits[frame.position] = (-diagonal, diagonal)
+        limits[frame.orientation] = (-1.0, 1.0)
+        limits[frame.orientation[3:]] = (0.0, 1.0)
+    return limits
 
 
 def fit(
