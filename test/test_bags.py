@@ -261,6 +261,13 @@ def test_each_step_tells_whether_a_person_commanded(tmp_path: Path) -> None:
     assert [step.intervention for step in observations(read_episode(path))] == [False, True, True, False, True]
 
 
+def test_a_person_who_commanded_before_an_episode_began_did_so_at_its_first_image_too(tmp_path: Path) -> None:
+    begin = START + 500_000  # the recorder begins when the first image was taken, but has not come yet
+    standing = [("/instruction", text("go"), begin), ("/intervention", raw(TYPES[INTERVENTION_TYPE](True)), begin)]
+    path = record(tmp_path / "one", [*standing, *episode_messages()[1:]])
+    assert all(step.intervention for step in observations(read_episode(path)))
+
+
 def test_the_order_of_receipt_does_not_matter(tmp_path: Path) -> None:
     messages = episode_messages()
     times = [receive for _, _, receive in messages[1:]]

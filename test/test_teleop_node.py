@@ -139,6 +139,8 @@ class World:
         rclpy.try_shutdown()
         for thread in self._threads:
             thread.join(10.0)
+        for node in (*self.nodes, self.person):  # until then they are in the domain, whatever became of the context
+            node.destroy_node()
 
 
 @pytest.fixture

@@ -250,7 +250,10 @@ def _interventions(episode: Episode) -> tuple[Span, ...]:
     heard, topic = Interventions(), episode.contract.intervention_topic
     for message in episode.messages({topic}) if episode.counts.get(topic) else ():
         heard.hear(message.data, message.receive_ns)
-    return heard.spans(2**63 - 1)
+    spans = heard.spans(2**63 - 1)
+    if spans and spans[0][0] <= episode.start_ns:  # in force before the episode began; its first image is older, too
+        spans = ((0, spans[0][1]), *spans[1:])
+    return spans
 
 
 def _observed(episode: Episode, aligner: Aligner, topics: Collection[str]) -> Iterator[Observation]:

@@ -29,13 +29,27 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 _candidates = itertools.count(os.getpid())
 
 
+def _is_empty(domain: int) -> bool:
+    """Whether nobody is in a domain: the first participants of a host have its ports 10, 12, ... (DDSI-RTPS 9.6.1)."""
+    for port in range(7400 + 250 * domain + 10, 7400 + 250 * domain + 20, 2):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+            try:
+                one.bind(("", port))
+            except OSError:
+                return False
+    return True
+
+
 def _reserve_domain() -> tuple[int, socket.socket]:
     """A domain that no other test uses: whoever binds its lock port owns it.
 
-    Not the previous test's either: a process that was killed there stays visible until its lease of 10 s is over.
+    Not the previous test's either: a process that was killed there stays visible until its lease of 10 s is over. And
+    none where a node was left, be it in this process: it would keep its own settings and talk to ours.
     """
     for _ in range(100):
         domain = 1 + next(_candidates) % 100
+        if not _is_empty(domain):
+            continue
         lock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             lock.bind(("127.0.0.1", 7400 + 250 * domain + 249))
