@@ -162,8 +162,11 @@ def test_running_step_by_step_gives_what_the_whole_window_gives(kind: str) -> No
         np.testing.assert_allclose(chunk.actions, processor.actions(whole, seen[t].state), atol=1e-5)
 
 
-def test_memory_ends_with_instruction_episode_and_gap_and_never_holds_what_is_not_a_number() -> None:
-    policy, processor = small_policy(head=SMALL["lstm"], **history(3))
+@pytest.mark.parametrize(("kind", "kept"), [("lstm", "policy_head"), ("mlp", "interleaved")])
+def test_memory_ends_with_instruction_episode_and_gap_and_never_holds_what_is_not_a_number(
+    kind: str, kept: str
+) -> None:
+    policy, processor = small_policy(head=SMALL[kind], history=kept, window=3)
     engine = PolicyEngine(policy, processor)
 
     def seen(step: int, text: str = "go", state: float = 0.1) -> Observation:

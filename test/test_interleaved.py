@@ -14,7 +14,6 @@ import torch
 
 from robovlm_ros.cli import finetune as finetune_command
 from robovlm_ros.errors import UserError
-from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.engine import PolicyEngine
 from robovlm_ros.training.finetuning import FinetuneOptions, configure, train
 from robovlm_ros.training.reporting import Report
@@ -237,33 +236,6 @@ def test_every_valid_frame_of_a_window_is_supervised_and_no_other() -> None:
     # masked means: of binary and continuous parts alike
     expected = (first * counts[0] + second * counts[1]) / counts.sum()
     assert float(whole) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_what_was_read_ends_with_instruction_episode_and_gap() -> None:
-    policy, processor = small_policy(head=SMALL["mlp"], **INTERLEAVED)
-    engine = PolicyEngine(policy, processor)
-
-    def seen(step: int, text: str = "go", state: float = 0.1) -> Observation:
-        made = observation(processor.contract, text)
-        return at(Observation(stamp_ns=0, images=made.images, state=made.state * 0 + state, instruction=text), step)
-
-    def decide(first: Observation | None, last: Observation) -> np.ndarray:
-        engine.reset()
-        if first is not None:
-            engine.infer(first)
-        return engine.infer(last).actions
-
-    anew = decide(None, seen(10))
-    assert not np.allclose(decide(seen(9, state=0.9), seen(10)), anew, atol=1e-5)
-    for first in (
-        seen(9, "stop", state=0.9),  # another instruction
-        seen(1, state=0.9),  # too long ago
-        seen(12, state=0.9),  # time has begun anew
-        seen(9, state=float("nan")),
-    ):
-        np.testing.assert_array_equal(decide(first, seen(10)), anew)
-    engine.warm_up()
-    assert engine.memory is None
 
 
 def test_running_reads_one_frame_a_step() -> None:
