@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pages import ROOT, command, fill
 
 from robovlm_ros.cli.evaluate import wilson
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "what_is_learned.md"
 FOLDER = ROOT / "docs" / "what_is_learned"
 RESULTS, PLOT = FOLDER / "results.json", FOLDER / "results.png"
@@ -31,8 +31,6 @@ EPISODES = range(10, 15)
 """Of the recorded episodes, those in which the shipped policy's token is looked at; pictures are of the last one."""
 SWAPS = ("go to the red block", "go to the yellow block")
 """Other instructions for the pictured episode."""
-MARKS = "<!-- {0}: begin (tools/what_is_learned.py) -->", "<!-- {0}: end -->"
-COMMANDS = "import sys; from robovlm_ros.cli.{0} import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,6 @@ VARIANTS = {
     "full_zero": Variant("text tower trains, token frozen at zero", {"freeze-action-token": "true"}),
     "scratch": Variant("no VLM pre-training, everything trains", {"train-vision": "true"}, pretrained=False),
 }
-
-
-def command(name: str, *arguments: object) -> None:
-    """Run a command of this package; its failure ends the study."""
-    print("what_is_learned:", name, *arguments, flush=True)
-    subprocess.run([sys.executable, "-c", COMMANDS.format(name), *map(str, arguments)], check=True, cwd=ROOT)
 
 
 def untrained(folder: Path, seed: int) -> Path:
@@ -264,18 +256,10 @@ def report(check: bool) -> int:
     rows = summarise(json.loads(RESULTS.read_text(encoding="utf-8")))
     token, gaze = (json.loads(path.read_text(encoding="utf-8")) for path in (TOKEN, GAZE))
     parts = {"results": table(rows), "attention": attention_table(token, gaze), "ablation": ablation_table(token)}
-    before = fresh = PAGE.read_text(encoding="utf-8")
-    for name, text in parts.items():
-        begin, end = (mark.format(name) for mark in MARKS)
-        head, _, rest = fresh.partition(begin)
-        fresh = f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
-    if check:
-        if fresh != before:
-            print(f"error: {PAGE.name} is out of date: python tools/what_is_learned.py --report", file=sys.stderr)
-        return int(fresh != before)
-    PAGE.write_text(fresh, encoding="utf-8")
-    plot(rows, PLOT)
-    return 0
+    status = fill(PAGE, parts, check)
+    if not check:
+        plot(rows, PLOT)
+    return status
 
 
 def main() -> int:
