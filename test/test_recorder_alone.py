@@ -155,3 +155,19 @@ def test_the_benchmark_finds_every_message_that_was_sent(domain_id: int, tmp_pat
     assert result["dropped"] == 0
     assert result["mb_per_s"] == pytest.approx(2 * 5 * 64 * 480 * 3 / 1e6, rel=0.1)
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_the_transport_benchmark_receives_what_was_sent_as_objects(domain_id: int, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    options = ["--seconds", "1", "--width", "64", "--height", "48"]
+    run("-m", "robovlm_ros.cli.benchmark", "transport", *options, "--json", report)
+    rows = json.loads(report.read_text())["rows"]
+    assert [(row["type"].split("/")[-1], row["hz"]) for row in rows] == [
+        ("Image", 30), ("Image", 100), ("JointState", 1000)
+    ]  # fmt: skip
+    for row in rows:
+        assert row["sent"] == row["received"] > 0
+        assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["worst_ms"]
+        assert row["cpu_percent"] > 0
+    assert rows[0]["message_bytes"] > 64 * 48 * 3
+    assert rows[0]["copies"] >= 1  # the object itself, at least

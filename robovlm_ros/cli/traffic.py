@@ -1,4 +1,4 @@
-"""Synthetic traffic for measurements of the recorder: cameras and joint states from a process of their own."""
+"""Synthetic traffic for measurements: cameras and joint states from a process of their own."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Traffic:
     height: int = 480
     """Image height [px]."""
     camera_hz: float = 30.0
-    """Images per second of each camera [Hz]."""
+    """Images per second of each camera [Hz]; 0: none."""
     joint_hz: float = 500.0
-    """Joint states per second [Hz]."""
+    """Joint states per second [Hz]; 0: none."""
 
     def contract(self) -> Contract:
         """A robot that has such topics; nobody commands it."""
@@ -68,10 +68,11 @@ class Traffic:
         )
 
     def rates(self) -> dict[str, float]:
-        """Topic → messages per second [Hz]."""
+        """Topic → messages per second [Hz]; without those on which nothing is sent."""
         contract = self.contract()
-        cameras = {camera.topic: self.camera_hz for camera in contract.cameras}
-        return cameras | {source.topic: self.joint_hz for source in contract.state}
+        rates = {camera.topic: self.camera_hz for camera in contract.cameras}
+        rates |= {source.topic: self.joint_hz for source in contract.state}
+        return {topic: rate for topic, rate in rates.items() if rate}
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,21 @@ class Sent:
     """Topic → size of one message [bytes]."""
     seconds: float
     """How long it took [s]."""
+    cpu_s: float
+    """Processor time that the sending process took meanwhile [s]."""
 
 
 class Sender:
     """The process that sends; it lives as long as the ``with`` block."""
 
-    def __init__(self, traffic: Traffic) -> None:
-        """The process takes the ROS environment of this one."""
+    def __init__(self, traffic: Traffic, *, serialised: bool = True) -> None:
+        """The process takes the ROS environment of this one.
+
+        ``serialised``: what it publishes are ready bytes, for the receiver is what is measured; else message objects.
+        """
         spawn = multiprocessing.get_context("spawn")
         self._pipe, other = spawn.Pipe()
-        self._process = spawn.Process(target=_send, args=(traffic, other), name="traffic", daemon=True)
+        self._process = spawn.Process(target=_send, args=(traffic, serialised, other), name="traffic", daemon=True)
 
     def __enter__(self) -> Sender:
         self._process.start()
@@ -132,7 +138,7 @@ class Sender:
         raise UserError(f"{what} did not come within {seconds:.0f} s")
 
 
-def _send(traffic: Traffic, pipe: Connection) -> None:
+def _send(traffic: Traffic, serialised: bool, pipe: Connection) -> None:
     """The sending process: tells when it is heard, waits for a duration, sends, and tells what it sent."""
     import rclpy
     from rclpy.duration import Duration
@@ -141,20 +147,18 @@ def _send(traffic: Traffic, pipe: Connection) -> None:
 
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = rclpy.create_node("synthetic_robot")
-    samples = _samples(traffic)
-    contract = traffic.contract()
-    types = {camera.topic: camera.type for camera in contract.cameras}
-    types |= {source.topic: source.type for source in contract.state}
-    depths = {topic: max(10, math.ceil(KEPT_S * rate)) for topic, rate in traffic.rates().items()}
+    samples, rates = _samples(traffic), traffic.rates()
     publishers = {
-        topic: node.create_publisher(messages.message_class(kind), topic, QoSProfile(depth=depths[topic]))
-        for topic, kind in types.items()
+        topic: node.create_publisher(
+            type(samples[topic][0]), topic, QoSProfile(depth=max(10, math.ceil(KEPT_S * rate)))
+        )
+        for topic, rate in rates.items()
     }
     while not all(publisher.get_subscription_count() for publisher in publishers.values()):
         time.sleep(0.05)
     pipe.send("heard")
     seconds = float(pipe.recv())
-    sent = _send_for(seconds, traffic.rates(), samples, publishers, pipe)
+    sent = _send_for(seconds, rates, samples, publishers, pipe, serialised=serialised)
     if sent.seconds > seconds - LATE_S:  # otherwise it was told to end: who listens may be gone
         for publisher in publishers.values():
             publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
@@ -164,12 +168,20 @@ def _send(traffic: Traffic, pipe: Connection) -> None:
 
 
 def _send_for(
-    seconds: float, rates: dict[str, float], samples: dict[str, list[bytearray]], publishers: Any, pipe: Connection
+    seconds: float,
+    rates: dict[str, float],
+    samples: dict[str, list[Any]],
+    publishers: Any,
+    pipe: Connection,
+    *,
+    serialised: bool,
 ) -> Sent:
     from rclpy._rclpy_pybind11 import RCLError
+    from rclpy.serialization import serialize_message
 
+    ready = {topic: [bytearray(serialize_message(message)) for message in found] for topic, found in samples.items()}
     stamps: dict[str, list[int]] = {topic: [] for topic in rates}
-    begin_s = time.monotonic()
+    begin_s, begin_cpu_s = time.monotonic(), time.process_time()
     due = [(begin_s + i / 1000, topic) for i, topic in enumerate(rates)]
     heapq.heapify(due)
     while due[0][0] < begin_s + seconds:
@@ -180,26 +192,29 @@ def _send_for(
         if now_s < due_s:
             continue
         heapq.heapreplace(due, ((due_s if now_s < due_s + LATE_S else now_s) + 1 / rates[topic], topic))
+        turn = len(stamps[topic]) % len(samples[topic])
         stamp_ns = time.time_ns()
-        sample = samples[topic][len(stamps[topic]) % len(samples[topic])]
-        struct.pack_into("<iI", sample, 4, *divmod(stamp_ns, 1_000_000_000))
+        if serialised:
+            struct.pack_into("<iI", ready[topic][turn], 4, *divmod(stamp_ns, 1_000_000_000))
+            message: Any = bytes(ready[topic][turn])
+        else:
+            message = samples[topic][turn]
+            messages.set_stamp(message, stamp_ns, "")
         try:
-            publishers[topic].publish(bytes(sample))
+            publishers[topic].publish(message)
         except RCLError:  # whoever listens did not acknowledge for too long: it was not sent
             continue
         stamps[topic].append(stamp_ns)
-    sizes = {topic: len(found[0]) for topic, found in samples.items()}
-    return Sent(stamps, sizes, time.monotonic() - begin_s)
+    sizes = {topic: len(found[0]) for topic, found in ready.items()}
+    return Sent(stamps, sizes, time.monotonic() - begin_s, time.process_time() - begin_cpu_s)
 
 
-def _samples(traffic: Traffic) -> dict[str, list[bytearray]]:
-    """Topic → serialised messages, whose stamp is at byte 4: images of smooth shapes with a camera's noise."""
-    from rclpy.serialization import serialize_message
-
-    contract = traffic.contract()
+def _samples(traffic: Traffic) -> dict[str, list[Any]]:
+    """Topic → messages: images of smooth shapes with a camera's noise, and joint states."""
+    contract, rates = traffic.contract(), traffic.rates()
     rng = np.random.default_rng(0)
-    found: dict[str, list[bytearray]] = {}
-    for camera in contract.cameras:
+    found: dict[str, list[Any]] = {}
+    for camera in contract.cameras if traffic.camera_hz else ():
         found[camera.topic] = []
         for _ in range(FRAMES):
             coarse = rng.integers(40, 216, (camera.height // 40 + 1, camera.width // 40 + 1, 3))
@@ -207,9 +222,9 @@ def _samples(traffic: Traffic) -> dict[str, list[bytearray]]:
             pixels = (pixels + rng.integers(-2, 3, pixels.shape)).astype(np.uint8)
             image = messages.message_class(camera.type)(height=camera.height, width=camera.width, encoding="rgb8")
             image.step, image.data = camera.width * 3, pixels.tobytes()
-            found[camera.topic].append(bytearray(serialize_message(image)))
+            found[camera.topic].append(image)
     for source in contract.state:
-        state = messages.message_class(source.type)()
-        messages.fill_state(state, source, np.linspace(-1.0, 1.0, len(JOINTS)), 1)
-        found[source.topic] = [bytearray(serialize_message(state))]
+        if source.topic in rates:
+            state = messages.message_class(source.type)()
+            found[source.topic] = [messages.fill_state(state, source, np.linspace(-1.0, 1.0, len(JOINTS)), 1)]
     return found
