@@ -13,14 +13,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 COMMANDS = {
+    "daemon": "Various daemon related sub-commands",
+    "doctor": "Check ROS setup and other potential issues",
     "interface": "Show information about ROS interfaces",
     "launch": "Run a launch file",
+    "lifecycle": "Various lifecycle related sub-commands",
+    "multicast": "Various multicast related sub-commands",
     "node": "Various node related sub-commands",
     "param": "Various param related sub-commands",
     "pkg": "Various package related sub-commands",
     "run": "Run a package specific executable",
     "service": "Various service related sub-commands",
     "topic": "Various topic related sub-commands",
+    "wtf": "Use `wtf` as alias to `doctor`",
 }
 
 

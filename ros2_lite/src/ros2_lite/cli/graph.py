@@ -35,22 +35,29 @@ class NodeName(NamedTuple):
     full: str
 
 
-def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every verb about the graph has."""
+def add_node_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every verb that makes a node."""
     parser.add_argument(
         "--spin-time",
         type=positive_float,
         metavar="SPIN_TIME",
         help=f"Spin time in seconds to wait for discovery (by default at least {AT_LEAST}, until nothing new comes)",
     )
+    parser.add_argument("-s", "--use-sim-time", action="store_true", help="Enable ROS simulation time")
+
+
+def add_graph_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every verb about the graph has."""
+    add_node_arguments(parser)
     parser.add_argument("--no-daemon", action="store_true", help="Accepted and without effect: there is no daemon")
 
 
 @contextmanager
-def cli_node(name: str | None = None) -> Iterator[Node]:
+def cli_node(name: str | None = None, *, use_sim_time: bool = False) -> Iterator[Node]:
     """A hidden node for the time of the block."""
     import rclpy
     from rclpy.executors import ExternalShutdownException
+    from rclpy.parameter import Parameter
 
     try:
         rclpy.init(args=[])
@@ -58,7 +65,12 @@ def cli_node(name: str | None = None) -> Iterator[Node]:
         raise CliError(f"cannot join the ROS graph: {error}") from error
     node = None
     try:
-        node = rclpy.create_node(name or f"_ros2cli_{os.getpid()}", start_parameter_services=False, enable_rosout=False)
+        node = rclpy.create_node(
+            name or f"_ros2cli_{os.getpid()}",
+            start_parameter_services=False,
+            enable_rosout=False,
+            parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)],
+        )
         yield node
     except ExternalShutdownException:
         raise SystemExit(143) from None  # 128 + SIGTERM, as shells say it

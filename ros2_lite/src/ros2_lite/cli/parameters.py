@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ros2_lite.cli import graph
+from ros2_lite.cli.errors import positive_float
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -24,6 +26,27 @@ _TYPES = {
     9: ("string_array_value", "String values are:", "string array"),
 }
 _TYPE_OF = {bool: 1, int: 2, float: 3, str: 4}
+
+
+def add_node_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of the verbs about one node's parameters."""
+    graph.add_graph_arguments(parser)
+    parser.add_argument("node_name", help="Name of the ROS node")
+    parser.add_argument(
+        "--include-hidden-nodes", action="store_true", help="Accepted: a node that is named may be a hidden one"
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="N",
+        type=positive_float,
+        default=graph.KNOWN_WITHIN,
+        help="Wait for N seconds until node becomes available (default: %(default)s)",
+    )
+
+
+def find_node(node: Node, args: argparse.Namespace) -> str:
+    """The full name of the node that the options of :func:`add_node_arguments` name; CliError where it is not there."""
+    return graph.find_node(node, args.node_name, args.timeout).full
 
 
 def to_python(value: Any) -> Any:

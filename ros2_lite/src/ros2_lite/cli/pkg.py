@@ -18,12 +18,17 @@ def main(arguments: Sequence[str]) -> int:
     executables = verbs.add_parser("executables", help="Output a list of package specific executables")
     executables.add_argument("package_name", nargs="?", help="Name of the package; all by default")
     executables.add_argument("--full-path", action="store_true", help="Show full path of the executable")
+    xml = verbs.add_parser("xml", help="Output the XML of the package manifest or a specific tag")
+    xml.add_argument("package_name", help="The package name")
+    xml.add_argument("-t", "--tag", help="The XML tag to output (e.g. 'version')")
     args = parser.parse_args(arguments)
     if args.verb == "list":
         for name in sorted(_packages()):
             print(name)
     elif args.verb == "prefix":
         print(_prefix(args.package_name, args.share))
+    elif args.verb == "xml":
+        _xml(args.package_name, args.tag)
     else:
         _executables(args.package_name, args.full_path)
     return 0
@@ -66,3 +71,23 @@ def _executables(name: str | None, full_path: bool) -> None:
                 print(executable.path or f"{executable.name} (an entry point of the distribution '{package}')")
             else:
                 print(package, executable.name)
+
+
+def _xml(name: str, tag: str | None) -> None:
+    import os
+    import xml.etree.ElementTree
+
+    path = os.path.join(_prefix(name, True), "package.xml")
+    try:
+        tree = xml.etree.ElementTree.parse(path)
+    except (OSError, xml.etree.ElementTree.ParseError) as error:
+        raise CliError(f"Package XML manifest not found: {path}: {error}") from None
+    if tag is None:
+        xml.etree.ElementTree.dump(tree)
+        return
+    elements = tree.getroot().findall(tag)
+    if not elements:
+        known = choices({element.tag for element in tree.getroot()})
+        raise CliError(f"XML tag not found: '{tag}'; tags of {path}: {known}")
+    for element in elements:
+        print(element.text)

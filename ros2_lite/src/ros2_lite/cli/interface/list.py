@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 
+from ros2_lite.cli.interface.packages import add_kind_arguments, kinds
 from ros2_lite.messages import registry
+
+_TITLES = {"msg": "Messages", "srv": "Services", "action": "Actions"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-m", "--only-msgs", action="store_true", help="Print out only the message types")
-    parser.add_argument("-s", "--only-srvs", action="store_true", help="Print out only the service types")
+    add_kind_arguments(parser, "Print out only the {} types")
 
 
 def main(args: argparse.Namespace) -> None:
-    both = args.only_msgs == args.only_srvs
-    for kind, title, wanted in (("msg", "Messages", args.only_msgs), ("srv", "Services", args.only_srvs)):
-        if both or wanted:
-            print(f"{title}:")
-            for package in registry.packages():
-                for name in registry.names(package, kind):
-                    print(f"    {package}/{kind}/{name}")
-    if both:
-        print("Actions:")
+    for kind in kinds(args):
+        print(f"{_TITLES[kind]}:")
+        for package in registry.packages():
+            for name in registry.names(package, kind):
+                print(f"    {package}/{kind}/{name}")

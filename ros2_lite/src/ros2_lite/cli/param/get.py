@@ -5,26 +5,18 @@ from __future__ import annotations
 import argparse
 
 from ros2_lite.cli import graph, parameters
-from ros2_lite.cli.errors import CliError, choices, positive_float
+from ros2_lite.cli.errors import CliError, choices
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    graph.add_graph_arguments(parser)
-    parser.add_argument("node_name", help="Name of the ROS node")
+    parameters.add_node_arguments(parser)
     parser.add_argument("parameter_name", help="Name of the parameter")
     parser.add_argument("--hide-type", action="store_true", help="Hide the type information")
-    parser.add_argument(
-        "--timeout",
-        metavar="N",
-        type=positive_float,
-        default=graph.KNOWN_WITHIN,
-        help="Wait for N seconds until node becomes available (default: %(default)s)",
-    )
 
 
 def main(args: argparse.Namespace) -> None:
     with graph.cli_node() as node:
-        name = graph.find_node(node, args.node_name, args.timeout).full
+        name = parameters.find_node(node, args)
         values = parameters.get(node, name, [args.parameter_name])
         if not values or parameters.to_python(values[0]) is None:
             known = parameters.list_names(node, name)

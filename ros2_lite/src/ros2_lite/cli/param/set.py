@@ -5,26 +5,18 @@ from __future__ import annotations
 import argparse
 
 from ros2_lite.cli import graph, parameters
-from ros2_lite.cli.errors import CliError, positive_float
+from ros2_lite.cli.errors import CliError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    graph.add_graph_arguments(parser)
-    parser.add_argument("node_name", help="Name of the ROS node")
+    parameters.add_node_arguments(parser)
     parser.add_argument("parameter_name", help="Name of the parameter")
     parser.add_argument("value", help="Value of the parameter, by YAML's rules")
-    parser.add_argument(
-        "--timeout",
-        metavar="N",
-        type=positive_float,
-        default=graph.KNOWN_WITHIN,
-        help="Wait for N seconds until node becomes available (default: %(default)s)",
-    )
 
 
 def main(args: argparse.Namespace) -> None:
     with graph.cli_node() as node:
-        name = graph.find_node(node, args.node_name, args.timeout).full
+        name = parameters.find_node(node, args)
         result = parameters.set_one(node, name, args.parameter_name, parameters.from_text(args.value))
     reason = f": {result.reason}" if result.reason else ""
     if not result.successful:

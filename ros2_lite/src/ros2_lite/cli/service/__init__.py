@@ -8,6 +8,8 @@ from ros2_lite.cli import verbs
 
 VERBS = {
     "call": "Call a service",
+    "find": "Output a list of available services of a given type",
+    "info": "Print information about a service",
     "list": "Output a list of available services",
     "type": "Output a service's type",
 }

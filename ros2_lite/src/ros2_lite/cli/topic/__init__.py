@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from ros2_lite.cli import verbs
 
 VERBS = {
+    "bw": "Display bandwidth used by topic",
+    "delay": "Display delay of topic from timestamp in header",
     "echo": "Output messages from a topic",
+    "find": "Output a list of available topics of a given type",
     "hz": "Print the average publishing rate to screen",
     "info": "Print information about a topic",
     "list": "Output a list of available topics",

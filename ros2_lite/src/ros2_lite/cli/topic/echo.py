@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
+
+import yaml
 
 from ros2_lite.cli import graph, qos
 from ros2_lite.cli.errors import CliError, count, positive_float
-from ros2_lite.cli.values import as_text, get_message, message_to_csv, message_to_yaml, select_field
+from ros2_lite.cli.values import (
+    as_text,
+    get_message,
+    message_filter,
+    message_to_csv,
+    message_to_yaml,
+    select_field,
+)
 
 TRUNCATE_LENGTH = 128
 _SETTLE = 0.1  # [s] for the endpoints of a topic whose name has just become known
@@ -38,8 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flow-style", action="store_true", help="Print collections in the flow style")
     parser.add_argument("--no-lost-messages", action="store_true", help="Don't report when a message is lost")
     parser.add_argument("--raw", action="store_true", help="Echo the raw binary representation")
+    parser.add_argument(
+        "--filter", metavar="EXPR", help="Python expression to filter messages that are printed; m is the message"
+    )
     parser.add_argument("--once", action="store_true", help="Print the first message received and then exit.")
     parser.add_argument("--timeout", metavar="N", type=positive_float, help="Set a timeout in seconds for waiting")
+    parser.add_argument("-i", "--include-message-info", action="store_true", help="Shows the associated message info")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -48,7 +62,8 @@ def main(args: argparse.Namespace) -> int:
         path = [part for part in args.field.split(".") if part]
         if not path:
             raise CliError(f"Invalid field value '{args.field}'")
-    with graph.cli_node() as node:
+    fits = message_filter(args.filter)
+    with graph.cli_node(use_sim_time=args.use_sim_time) as node:
         name = graph.absolute(args.topic_name)
         type_name = args.message_type or graph.find_topic(node, name, args.spin_time or graph.KNOWN_WITHIN)
         message_class = get_message(type_name)
@@ -58,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
         if not qos.is_given(args):
             graph.spin_until(node, lambda: False, _SETTLE)
             _match_publishers(node, name, profile)
-        return _echo(args, node, name, message_class, profile, path)
+        return _echo(args, node, name, message_class, profile, path, fits)
 
 
 def _match_publishers(node: Any, name: str, profile: Any) -> None:
@@ -82,7 +97,15 @@ def _match_publishers(node: Any, name: str, profile: Any) -> None:
             )
 
 
-def _echo(args: argparse.Namespace, node: Any, name: str, message_class: Any, profile: Any, path: Any) -> int:
+def _echo(
+    args: argparse.Namespace,
+    node: Any,
+    name: str,
+    message_class: Any,
+    profile: Any,
+    path: Any,
+    fits: Callable[[Any], bool],
+) -> int:
     options = {
         "truncate": None if args.full_length else args.truncate_length,
         "no_arr": args.no_arr,
@@ -90,20 +113,29 @@ def _echo(args: argparse.Namespace, node: Any, name: str, message_class: Any, pr
     }
     received = 0
 
-    def show(message: Any) -> None:
+    def show(message: Any, info: Any) -> None:
         nonlocal received
         if args.once and received:
             return
-        received += 1
         value = message if args.raw or path is None else select_field(message, path)
+        if not fits(value):
+            return
+        received += 1
         if not hasattr(value, "get_fields_and_field_types"):
+            if args.include_message_info:
+                print(f"---Got new message, message info:---\n{info}\n---Message data:---")
             print(value if args.raw else as_text(value), end="\n---\n", flush=True)
         elif args.csv:
-            print(message_to_csv(value, **options), flush=True)
+            stamps = ",".join(map(str, info.values())) + "," if args.include_message_info else ""
+            print(stamps + message_to_csv(value, **options), flush=True)
         else:
+            if args.include_message_info:
+                print(yaml.safe_dump(dict(info)), end="---\n")
             print(message_to_yaml(value, flow_style=args.flow_style, **options), end="---\n", flush=True)
 
-    node.create_subscription(message_class, name, show, profile, raw=args.raw)
+    node.create_subscription(
+        message_class, name, show, profile, raw=args.raw, event_callbacks=None if args.no_lost_messages else _losses()
+    )
     begin = time.monotonic()
 
     def done() -> bool:
@@ -112,3 +144,18 @@ def _echo(args: argparse.Namespace, node: Any, name: str, message_class: Any, pr
 
     graph.spin_until(node, done, None)
     return 0
+
+
+def _losses() -> Any:
+    """Callbacks that say when a message was lost."""
+    from rclpy.event_handler import SubscriptionEventCallbacks
+
+    def lost(status: Any) -> None:
+        print(
+            f"A message was lost!!!\n\ttotal count change:{status.total_count_change}"
+            f"\n\ttotal count: {status.total_count}",
+            end="---\n",
+            flush=True,
+        )
+
+    return SubscriptionEventCallbacks(message_lost=lost)

@@ -6,12 +6,12 @@ import argparse
 import math
 import time
 from collections import deque
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from ros2_lite.cli import graph
-from ros2_lite.cli.errors import CliError, count
-from ros2_lite.cli.values import get_message
+from ros2_lite.cli.errors import CliError, positive_int
+from ros2_lite.cli.values import get_message, message_filter
 
 WINDOW = 10000
 _PERIOD = 1.0  # [s] between reports
@@ -22,12 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-w",
         "--window",
-        type=count,
+        type=positive_int,
         default=WINDOW,
         metavar="WINDOW",
         help=f"window size, in # of messages, for calculating rate (default: {WINDOW})",
     )
-    parser.add_argument("--wall-time", action="store_true", help="Accepted: rates are always of wall time")
+    parser.add_argument(
+        "--filter", metavar="EXPR", help="only measure messages matching the Python expression; m is the message"
+    )
+    parser.add_argument(
+        "--wall-time", action="store_true", help="Rates of wall time also where --use-sim-time is given"
+    )
+    graph.add_node_arguments(parser)
 
 
 class Rate:
@@ -40,7 +46,12 @@ class Rate:
 
     def arrived(self, now: float) -> None:
         """A message came at `now` [s]."""
-        if self._last is not None:
+        if now <= 0.0:
+            return  # simulated time that nobody has told yet
+        if self._last is not None and now < self._last:
+            print("time has reset, resetting counters", flush=True)
+            self._intervals.clear()
+        elif self._last is not None:
             self._intervals.append(now - self._last)
             self._is_new = True
         self._last = now
@@ -57,13 +68,26 @@ class Rate:
 
 
 def main(args: argparse.Namespace) -> int:
-    if args.window < 1:
-        raise CliError(f"the window must be of at least one message, not {args.window}")
+    fits = message_filter(args.filter)
     rates = {graph.absolute(name): Rate(args.window) for name in args.topic_name}
-    with graph.cli_node() as node:
+    with graph.cli_node(use_sim_time=args.use_sim_time) as node:
+
+        def now() -> float:
+            if args.use_sim_time and not args.wall_time:
+                return float(node.get_clock().now().nanoseconds) * 1e-9
+            return time.perf_counter()
+
         try:
             for name, rate in rates.items():
-                _subscribe(node, name, rate, announce=len(rates) > 1)
+
+                def arrived(message: Any, rate: Rate = rate) -> None:
+                    if fits(message):
+                        rate.arrived(now())
+
+                # Raw without a filter: a camera's rate does not depend on how fast its images are decoded here.
+                subscribe(node, name, arrived, raw=args.filter is None)
+                if len(rates) > 1:
+                    print(f"Subscribed to [{name}]", flush=True)
             while True:
                 graph.spin_until(node, lambda: False, _PERIOD)
                 _print(rates)
@@ -71,7 +95,8 @@ def main(args: argparse.Namespace) -> int:
             return 0
 
 
-def _subscribe(node: Any, name: str, rate: Rate, announce: bool) -> None:
+def subscribe(node: Any, name: str, callback: Callable[[Any], None], *, raw: bool) -> None:
+    """Wait until a topic is there, and listen to it."""
     from rclpy.qos import qos_profile_sensor_data
 
     try:
@@ -79,15 +104,7 @@ def _subscribe(node: Any, name: str, rate: Rate, announce: bool) -> None:
     except CliError:
         print(f"WARNING: topic [{name}] does not appear to be published yet", flush=True)
         type_name = graph.find_topic(node, name, None)
-
-    def arrived(_: Any, rate: Rate) -> None:
-        rate.arrived(time.perf_counter())
-
-    # Raw: the rate of a camera does not depend on how fast its images are decoded here.
-    callback = partial(arrived, rate=rate)
-    node.create_subscription(get_message(type_name), name, callback, qos_profile_sensor_data, raw=True)
-    if announce:
-        print(f"Subscribed to [{name}]", flush=True)
+    node.create_subscription(get_message(type_name), name, callback, qos_profile_sensor_data, raw=raw)
 
 
 def _print(rates: dict[str, Rate]) -> None:

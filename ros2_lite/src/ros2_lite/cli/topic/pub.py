@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-n", "--node-name", help="Name of the created publishing node")
     qos.add_qos_arguments(parser, "publish", "default")
+    graph.add_node_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -60,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
         raise CliError("--max-wait-time-secs needs --wait-matching-subscriptions, --once or --times")
     message = get_message(args.message_type)()
     stamps = set_message_fields(message, parse_values(sys.stdin.read() if args.stdin else args.values))
-    with graph.cli_node(args.node_name) as node:
+    with graph.cli_node(args.node_name, use_sim_time=args.use_sim_time) as node:
         publisher = node.create_publisher(type(message), args.topic_name, qos.profile(args))
         begin = time.monotonic()
         while not graph.spin_until(node, lambda: publisher.get_subscription_count() >= wait_for, 1.0):

@@ -1,0 +1,18 @@
+"""`ros2 interface proto`."""
+
+from __future__ import annotations
+
+import argparse
+
+from ros2_lite.cli.values import get_message, get_service, message_to_yaml
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("type", help="The interface (e.g. 'std_msgs/msg/String'); of a service, its request")
+    parser.add_argument("--no-quotes", action="store_true", help="if true output has no outer quotes.")
+
+
+def main(args: argparse.Namespace) -> None:
+    is_service = args.type.split("/")[1:2] == ["srv"]
+    text = message_to_yaml(get_service(args.type).Request() if is_service else get_message(args.type)())
+    print(text if args.no_quotes else f'"{text}"')
