@@ -12,7 +12,8 @@ import pytest
 def run(code: str, *paths: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     import os
 
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), **environment}
+    here = [path for path in (os.environ.get("PYTHONPATH"),) if path]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, paths), *here]), **environment}
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=20)
 
 
@@ -96,4 +97,33 @@ def test_the_finder_knows_every_interface_package_that_there_is() -> None:
 
     from ros2_lite import select
 
-    assert set(registry.packages()) == select.INTERFACE_PACKAGES
+    assert {path.name for path in registry.INTERFACES.iterdir() if path.is_dir()} == select.INTERFACE_PACKAGES
+
+
+def test_interface_packages_of_ones_own_come_from_folders(tmp_path: Path) -> None:
+    package = tmp_path / "many" / "my_msgs"
+    (package / "msg").mkdir(parents=True)
+    (package / "srv").mkdir()
+    (package / "msg" / "Grip.msg").write_text("geometry_msgs/Point where\nfloat32 force 2.5\nGrip2[] more\n")
+    (package / "msg" / "Grip2.msg").write_text("uint8 OPEN=1\nuint8 state\n")
+    (package / "srv" / "Squeeze.srv").write_text("Grip grip\n---\nbool done\n")
+    (tmp_path / "many" / "std_msgs" / "msg").mkdir(parents=True)
+    (tmp_path / "many" / "std_msgs" / "msg" / "String.msg").write_text("int8 nonsense\n")
+    code = """
+        from my_msgs.msg import Grip, Grip2
+        from my_msgs.srv import Squeeze
+        from std_msgs.msg import String
+        from rclpy.serialization import deserialize_message, serialize_message
+        import rclpy
+        grip = Grip(force=1.5, more=[Grip2(state=Grip2.OPEN)])
+        grip.where.x = 0.5
+        print(deserialize_message(serialize_message(grip), Grip) == grip, Grip().force, Squeeze.Request().grip.force)
+        print(String().data == "")
+    """
+    code = "\n".join(line.strip() for line in code.splitlines())
+    for folder in (tmp_path / "many", package):  # a folder of packages, or one package
+        result = run(code, tmp_path / "many", ROS2_LITE_INTERFACES=str(folder))
+        assert result.stdout == "True 2.5 2.5\nTrue\n", result.stderr
+    assert "No module named 'my_msgs'" in run("import my_msgs.msg").stderr
+    missing = run("import std_msgs", ROS2_LITE_INTERFACES=str(tmp_path / "nowhere"))
+    assert missing.stderr == f"ros2_lite: ROS2_LITE_INTERFACES names '{tmp_path / 'nowhere'}', which is no folder\n"

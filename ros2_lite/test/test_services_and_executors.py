@@ -257,3 +257,87 @@ def test_a_rate_sleeps_its_period_and_is_interrupted_by_shutdown(node: Node, spi
     slow = node.create_rate(0.1)
     with pytest.raises(rclpy.exceptions.ROSInterruptException):
         slow.sleep()
+
+
+@pytest.mark.parametrize("executor_name", ["SingleThreadedExecutor", "MultiThreadedExecutor"])
+def test_a_group_with_too_much_to_do_serves_everybody_in_turn(ros: int, executor_name: str) -> None:
+    node = rclpy.create_node("crowded")
+    counts = dict.fromkeys(range(4), 0)
+
+    def busy(index: int) -> None:
+        counts[index] += 1
+        time.sleep(0.002)  # longer than all others need to be ready again
+        if index:
+            guards[index - 1].trigger()
+
+    node.create_timer(1e-6, lambda: busy(0))  # always due
+    guards = [node.create_guard_condition(lambda index=index: busy(index)) for index in (1, 2, 3)]
+    for guard in guards:
+        guard.trigger()
+    with getattr(rclpy.executors, executor_name)() as executor:
+        executor.add_node(node)
+        while sum(counts.values()) < 40:
+            executor.spin_once(timeout_sec=5)
+    node.destroy_node()
+    assert min(counts.values()) >= 5, counts
+
+
+@pytest.mark.parametrize("executor_name", ["SingleThreadedExecutor", "MultiThreadedExecutor"])
+def test_a_callback_may_shut_its_executor_down(ros: int, executor_name: str) -> None:
+    node = rclpy.create_node("enough")
+    executor = getattr(rclpy.executors, executor_name)()
+    guard = node.create_guard_condition(executor.shutdown)
+    executor.add_node(node)
+    guard.trigger()
+    executor.spin()
+    node.destroy_node()
+    assert executor.get_nodes() == []
+
+
+def test_a_task_that_never_ends_leaves_room_for_others(ros: int) -> None:
+    node = rclpy.create_node("patient")
+    called: list[str] = []
+
+    class Turn:
+        def __await__(self):  # type: ignore[no-untyped-def]
+            yield
+
+    async def forever() -> None:
+        while True:
+            await Turn()
+
+    guard = node.create_guard_condition(lambda: called.append("guard"))
+    with rclpy.executors.SingleThreadedExecutor() as executor:
+        executor.add_node(node)
+        task = executor.create_task(forever)
+        guard.trigger()
+        for _ in range(10):
+            executor.spin_once(timeout_sec=1)
+        task.cancel()
+    node.destroy_node()
+    assert called == ["guard"]
+
+
+def test_an_executor_of_ones_own_gets_its_work_from_wait_for_ready_callbacks(ros: int) -> None:
+    node = rclpy.create_node("own_executor")
+    called: list[str] = []
+
+    class Own(rclpy.executors.Executor):
+        def spin_once(self, timeout_sec: float | None = None) -> None:
+            try:
+                handler, entity, owner = self.wait_for_ready_callbacks(timeout_sec=timeout_sec)
+            except rclpy.executors.TimeoutException:
+                called.append("timeout")
+            else:
+                assert (entity, owner) == (guard, node)
+                handler()
+                handler.result()
+
+    guard = node.create_guard_condition(lambda: called.append("guard"))
+    with Own() as executor:
+        executor.add_node(node)
+        guard.trigger()
+        executor.spin_once(timeout_sec=5)
+        executor.spin_once(timeout_sec=0)
+    node.destroy_node()
+    assert called == ["guard", "timeout"]

@@ -5,7 +5,10 @@ the names below is imported the finder costs one set look-up per import.  Then i
 an ordinary search finds a real ``rclpy``, it leaves for good; otherwise it serves every name from ``embedded``, so that
 half of another ROS (Debian packages a ROS 1 ``sensor_msgs``) can never be mixed in.
 
-``ROS2_LITE=auto|always|never`` overrides.  This module imports nothing at its top but `sys`, to keep start-up free.
+``ROS2_LITE=auto|always|never`` overrides.  ``ROS2_LITE_INTERFACES`` names folders with interface packages of the user's
+own, whose modules are made as those of the embedded ones are.
+
+This module imports nothing at its top but `sys`, to keep start-up free.
 """
 
 import sys
@@ -44,18 +47,62 @@ NAMES = CODE_PACKAGES | INTERFACE_PACKAGES
 MODES = ("auto", "always", "never")
 
 
+_own: "dict[str, str] | None" = None
+
+
+def own_packages() -> "dict[str, str]":
+    """Name and folder of each interface package in the folders of ROS2_LITE_INTERFACES (read once).
+
+    Such a folder holds packages (``FOLDER/my_msgs/msg/*.msg``), or is one itself.  The first of a name counts, and
+    none replaces a package that is embedded.
+    """
+    global _own
+    if _own is None:
+        import os
+
+        _own = {}
+        for folder in os.environ.get("ROS2_LITE_INTERFACES", "").split(os.pathsep):
+            if folder:
+                _collect(os.path.abspath(folder), _own)
+    return _own
+
+
+def _collect(folder: str, found: "dict[str, str]") -> None:
+    import os
+
+    try:
+        inside = [folder, *sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())]
+    except OSError:
+        print(f"ros2_lite: ROS2_LITE_INTERFACES names '{folder}', which is no folder", file=sys.stderr)
+        return
+    for path in inside:
+        name = os.path.basename(path)
+        if name.isidentifier() and name not in NAMES and any(_holds(path, kind) for kind in ("msg", "srv")):
+            found.setdefault(name, path)
+
+
+def _holds(package: str, kind: str) -> bool:
+    import os
+
+    try:
+        return any(name.endswith(f".{kind}") for name in os.listdir(os.path.join(package, kind)))
+    except OSError:
+        return False
+
+
 class Finder:
     """The meta path finder; `decision` is None until the first ROS name was asked for."""
 
     def __init__(self) -> None:
         self.decision: str | None = None
         self.reason = ""
+        self.own = own_packages()
 
     def find_spec(
         self, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
     ) -> "ModuleSpec | None":
         top, _, rest = fullname.partition(".")
-        if top not in NAMES:
+        if top not in NAMES and top not in self.own:
             return None
         if self.decision is None:
             self.decision, self.reason = decide()

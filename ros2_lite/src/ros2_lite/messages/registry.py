@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
+from ros2_lite import select
 from ros2_lite.messages.spec import InterfaceError, MessageSpec, parse_message, parse_service
 from ros2_lite.messages.typehash import service_spec, type_hash
 
@@ -13,23 +13,36 @@ INTERFACES = Path(__file__).resolve().parent.parent / "interfaces"
 
 
 def packages() -> tuple[str, ...]:
-    """The names of the embedded interface packages, sorted."""
-    return tuple(sorted(entry.name for entry in os.scandir(INTERFACES) if entry.is_dir() and entry.name[0] != "_"))
+    """The names of the interface packages, the embedded ones and the user's own, sorted."""
+    return tuple(sorted({*select.INTERFACE_PACKAGES, *select.own_packages()}))
+
+
+def folder_of(package: str) -> Path:
+    """The folder that holds a package's ``msg`` and ``srv``."""
+    if package in select.INTERFACE_PACKAGES:
+        return INTERFACES / package
+    return Path(select.own_packages().get(package) or INTERFACES / package)
 
 
 def names(package: str, kind: str) -> tuple[str, ...]:
     """Bare names of a package's interfaces of one kind (``msg`` or ``srv``), sorted; empty if it has none."""
-    folder = INTERFACES / package / kind
+    folder = folder_of(package) / kind
     if not folder.is_dir():
         return ()
     return tuple(sorted(path.stem for path in folder.glob(f"*.{kind}")))
 
 
-def _text(package: str, kind: str, name: str) -> str:
-    path = INTERFACES / package / kind / f"{name}.{kind}"
+def text_of(package: str, kind: str, name: str) -> str:
+    """The text of a definition.  InterfaceError when there is none, with those that there are."""
+    path = folder_of(package) / kind / f"{name}.{kind}"
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if package not in packages():
+            raise InterfaceError(
+                f"there is no interface package '{package}' for '{package}/{kind}/{name}'; there are:"
+                f" {', '.join(packages())}; folders with more are named by ROS2_LITE_INTERFACES"
+            ) from None
         choices = ", ".join(names(package, kind)) or "none of that kind"
         raise InterfaceError(f"there is no interface '{package}/{kind}/{name}'; {package} has: {choices}") from None
 
@@ -37,7 +50,7 @@ def _text(package: str, kind: str, name: str) -> str:
 @cache
 def service(package: str, name: str) -> tuple[MessageSpec, MessageSpec]:
     """Request and response of a service."""
-    return parse_service(f"{package}/srv/{name}", _text(package, "srv", name))
+    return parse_service(f"{package}/srv/{name}", text_of(package, "srv", name))
 
 
 @cache
@@ -45,7 +58,7 @@ def spec(full_name: str) -> MessageSpec:
     """The definition of ``package/msg/Name``, ``package/srv/Name_Request`` or ``..._Response``."""
     package, kind, name = full_name.split("/")
     if kind == "msg":
-        return parse_message(full_name, _text(package, "msg", name))
+        return parse_message(full_name, text_of(package, "msg", name))
     if name.endswith("_Event"):
         return service_spec(f"{package}/srv/{name[: -len('_Event')]}")[1]
     stem, _, side = name.rpartition("_")

@@ -35,7 +35,7 @@ def _text(name: str) -> str:
     known = registry.names(package, kind)
     if type_name not in known:
         raise CliError(f"Could not find the interface '{name}'; {package}/{kind} has: {choices(known, 60)}")
-    return (registry.INTERFACES / package / kind / f"{type_name}.{kind}").read_text(encoding="utf-8")
+    return registry.text_of(package, kind, type_name)
 
 
 def _show(name: str, *, comments: bool, nested_comments: bool, depth: int) -> None:

@@ -85,7 +85,7 @@ def _searched() -> list[str]:
 def _embedded_packages() -> dict[str, Path]:
     from ros2_lite.messages import registry
 
-    return {name: registry.INTERFACES / name for name in registry.packages()}
+    return {name: registry.folder_of(name) for name in registry.packages()}
 
 
 def _source_packages() -> dict[str, Path]:

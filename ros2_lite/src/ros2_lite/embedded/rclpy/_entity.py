@@ -25,6 +25,7 @@ class Entity:
     def __init__(self, callback_group: CallbackGroup | None) -> None:
         self.callback_group = callback_group
         self._open = True
+        self._skipped: int | None = None  # when the executor first found its group busy, in counts of such findings
         self._executor: Callable[[], Executor | None] = lambda: None
 
     def _take(self) -> Work | None:

@@ -44,8 +44,8 @@ class Context:
         self.installed_signal_handlers = False
 
     @property
-    def handle(self) -> Context:
-        return self
+    def handle(self) -> Context | None:
+        return self if self._initialized else None
 
     def init(
         self, args: list[str] | None = None, *, initialize_logging: bool = True, domain_id: int | None = None
@@ -137,7 +137,12 @@ class Context:
     def track_node(self, node: Any) -> None:
         """There for programs that call it; nodes are counted anyway."""
 
+    def destroy(self) -> None:
+        """There for programs that call it; what a context holds goes with its last node."""
+
     def __enter__(self) -> Context:
+        """Start it with the process's arguments."""
+        self.init()
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -9,6 +9,7 @@ whose callback group is busy are detached, since their condition would stay true
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import threading
@@ -52,6 +53,12 @@ class ConditionReachedException(Exception):
     """What a spin waited for has happened."""
 
 
+async def await_or_execute(callback: Callable[..., Any], *args: Any) -> Any:
+    """Await a coroutine function, or call an ordinary one."""
+    result = callback(*args)
+    return await result if inspect.iscoroutinefunction(callback) else result
+
+
 class Executor:
     """Base of the executors."""
 
@@ -67,10 +74,13 @@ class Executor:
         self._next_key = 1
         self._timers: list[Timer] = []
         self._stale = True
+        self._only: list[Node] | None = None
         self._ready: deque[Entity] = deque()
+        self._skips = 0
         self._tasks: deque[Task] = deque()
+        self._batch: list[Task] = []
         self._is_shutdown = False
-        self._working = 0
+        self._working: list[int] = []
         self._idle = threading.Condition()
         self._context.on_shutdown(self.wake)
 
@@ -163,6 +173,30 @@ class Executor:
         """Run the work, here and now; errors are the caller's."""
         raise NotImplementedError
 
+    def can_execute(self, entity: Entity) -> bool:
+        """Whether an entity's callback may start now."""
+        return entity.callback_group is None or entity.callback_group.can_execute(entity)
+
+    def wait_for_ready_callbacks(
+        self,
+        timeout_sec: float | None = None,
+        nodes: list[Node] | None = None,
+        condition: Callable[[], bool] | None = None,
+    ) -> tuple[Task, Entity | None, Node | None]:
+        """For executors of one's own: the next work as a task to be called (here or in a thread), and whose it is.
+
+        Waits for all nodes unless some are named.  Raises TimeoutException, ShutdownException,
+        ExternalShutdownException, ConditionReachedException.
+        """
+        if nodes != self._only:
+            self._only = nodes
+            self._stale = True
+        entity, work = self._next(timeout_sec, condition)
+        if entity is None:
+            return work[0], None, None  # type: ignore[return-value]
+        owner = next((node for node in self.get_nodes() if entity in node._entities()), None)
+        return Task(self._run, (entity, work), executor=self), entity, owner
+
     # ---- waiting --------------------------------------------------------------------------------------------------
 
     def _next(self, timeout_sec: float | None, condition: Callable[[], bool] | None) -> tuple[Entity | None, Work]:
@@ -176,8 +210,8 @@ class Executor:
                 raise ExternalShutdownException
             if condition is not None and condition():
                 raise ConditionReachedException
-            while self._tasks:
-                task = self._tasks.popleft()
+            while self._batch:
+                task = self._batch.pop()  # the newest first, as in Jazzy
                 if not task.done():
                     return None, (task, ())
             while self._ready:
@@ -187,7 +221,10 @@ class Executor:
                     return entity, work
             if waited and deadline is not None and time.monotonic_ns() >= deadline:
                 raise TimeoutException
-            self._wait(deadline)
+            # Tasks take turns with everything else: one that never ends must not shut out timers and topics.
+            self._wait(0 if self._tasks else deadline)
+            while self._tasks:
+                self._batch.insert(0, self._tasks.pop())
             waited = True
 
     def _reserve(self, entity: Entity) -> Work | None:
@@ -202,7 +239,11 @@ class Executor:
             return None
         group = entity.callback_group
         if group is not None and not group.beginning_execution(entity):
+            if entity._skipped is None:
+                self._skips += 1
+                entity._skipped = self._skips
             return None
+        entity._skipped = None
         work = entity._take()
         if work is None and group is not None:
             group.ending_execution(entity)
@@ -224,19 +265,18 @@ class Executor:
         keys = self._waitset.wait(timeout)
         if _GUARD in keys:
             self._guard.take()
-        for timer in self._timers:
-            if timer.is_ready():
-                self._ready.append(timer)
-        for key in sorted(keys):
-            entity = self._by_key.get(key)
-            if entity is not None:
-                self._ready.append(entity)
+        ready: list[Entity] = [timer for timer in self._timers if timer.is_ready()]
+        ready += [self._by_key[key] for key in sorted(keys) if key in self._by_key]
+        # Who found its group busy comes first, the longest waiting ahead: where a group has more to do than it can,
+        # a timer that is always due would otherwise keep every topic out.
+        ready.sort(key=lambda entity: (entity._skipped is None, entity._skipped or 0))
+        self._ready.extend(ready)
 
     def _rebuild(self) -> None:
         """Attach what may run now, detach the rest."""
         self._stale = False
         with self._lock:
-            nodes = list(self._nodes)
+            nodes = [node for node in self._nodes if self._only is None or node in self._only]
         wanted: dict[int, Entity] = {}
         timers = []
         for node in nodes:
@@ -266,24 +306,67 @@ class Executor:
                 self._attached[condition] = (key, entity)
                 self._by_key[key] = entity
 
+    # ---- running --------------------------------------------------------------------------------------------------
+
+    def _run(self, entity: Entity | None, work: Work) -> None:
+        """Run one piece of work to its end, or to where a coroutine has to wait."""
+        me = threading.get_ident()
+        with self._idle:
+            started = not self._is_shutdown
+            if started:
+                self._working.append(me)
+        if not started:
+            self._release(entity)
+            return
+        try:
+            self._call(entity, work)
+        finally:
+            with self._idle:
+                self._working.remove(me)
+                self._idle.notify_all()
+
+    def _call(self, entity: Entity | None, work: Work) -> None:
+        callback, arguments = work
+        if isinstance(callback, Task) and entity is None:
+            callback()
+            if callback.done():
+                callback.result()  # a task's error ends the spin, as a callback's does
+            return
+        try:
+            result = callback(*arguments)
+        except BaseException:
+            self._release(entity)
+            raise
+        if not inspect.iscoroutine(result):
+            self._release(entity)
+            return
+        task = Task(result, executor=self)
+
+        def over() -> None:
+            self._release(entity)
+            self.wake()
+
+        task._on_done(over)
+        task()
+        if task.done():
+            task.result()
+        else:
+            self._stale = True
+
     # ---- the end --------------------------------------------------------------------------------------------------
 
-    def _begin_work(self) -> None:
-        with self._idle:
-            self._working += 1
-
-    def _end_work(self) -> None:
-        with self._idle:
-            self._working -= 1
-            self._idle.notify_all()
-
     def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """Stop, and wait for running callbacks; False when they take longer than `timeout_sec`."""
-        self._is_shutdown = True
+        """Stop, and wait for running callbacks; False when they take longer than `timeout_sec`.
+
+        A callback may call it: it does not wait for itself.
+        """
+        with self._idle:
+            self._is_shutdown = True
         self.wake()
         limit = None if timeout_sec is None or timeout_sec < 0 else timeout_sec
+        me = threading.get_ident()
         with self._idle:
-            if not self._idle.wait_for(lambda: self._working == 0, limit):
+            if not self._idle.wait_for(lambda: all(thread == me for thread in self._working), limit):
                 return False
         for node in self.get_nodes():
             self.remove_node(node)
@@ -307,15 +390,11 @@ class SingleThreadedExecutor(Executor):
     """Runs callbacks one after the other in the thread that spins."""
 
     def _execute(self, entity: Entity | None, work: Work) -> None:
-        self._begin_work()
-        try:
-            _run(self, entity, work)
-        finally:
-            self._end_work()
+        self._run(entity, work)
 
 
 class MultiThreadedExecutor(Executor):
-    """Runs callbacks in a pool of threads, as far as their callback groups allow."""
+    """Runs callbacks in a pool of threads (as many as there are CPUs), as far as their callback groups allow."""
 
     def __init__(self, num_threads: int | None = None, *, context: Context | None = None) -> None:
         super().__init__(context=context)
@@ -324,29 +403,27 @@ class MultiThreadedExecutor(Executor):
                 num_threads = len(os.sched_getaffinity(0))
             except AttributeError:  # not on every system
                 num_threads = os.cpu_count() or 2
-            num_threads = max(2, num_threads)
         if num_threads == 1:
             warnings.warn(
                 "MultiThreadedExecutor is used with a single thread.\nUse the SingleThreadedExecutor instead.",
                 stacklevel=2,
             )
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="rclpy-executor")
+        self._executor = ThreadPoolExecutor(num_threads, thread_name_prefix="rclpy-executor")
         self._errors: deque[BaseException] = deque()
 
     def _spin_once(self, timeout_sec: float | None, condition: Callable[[], bool] | None) -> None:
-        super()._spin_once(timeout_sec, condition)
+        with contextlib.suppress(ExternalShutdownException):  # in Jazzy, only a single-threaded spin ends with it
+            super()._spin_once(timeout_sec, condition)
         if self._errors:
             raise self._errors.popleft()
 
     def _execute(self, entity: Entity | None, work: Work) -> None:
-        self._begin_work()
         # Until it is over the group may be busy: look again at what can be waited for, now and then.
         self._stale = True
         try:
-            future = self._pool.submit(_run, self, entity, work)
+            future = self._executor.submit(self._run, entity, work)
         except RuntimeError:  # the pool was shut down
             self._release(entity)
-            self._end_work()
             return
         future.add_done_callback(self._finished)
 
@@ -354,42 +431,9 @@ class MultiThreadedExecutor(Executor):
         error = future.exception()
         if error is not None:
             self._errors.append(error)
-        self._end_work()
         self.wake()
 
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         done = super().shutdown(timeout_sec)
-        self._pool.shutdown(wait=False)
+        self._executor.shutdown(wait=False)
         return done
-
-
-def _run(executor: Executor, entity: Entity | None, work: Work) -> None:
-    """Run one piece of work to its end, or to where a coroutine has to wait."""
-    callback, arguments = work
-    if isinstance(callback, Task) and entity is None:
-        callback()
-        # A task of the user keeps its error for whoever asks for its result; one that nobody can ask raises here.
-        if callback.done() and getattr(callback, "_raises", False):
-            callback.result()
-        return
-    try:
-        result = callback(*arguments)
-    except BaseException:
-        executor._release(entity)
-        raise
-    if not inspect.iscoroutine(result):
-        executor._release(entity)
-        return
-    task = Task(result, executor=executor)
-    task._raises = True  # type: ignore[attr-defined]
-
-    def over() -> None:
-        executor._release(entity)
-        executor.wake()
-
-    task._on_done(over)
-    task()
-    if task.done():
-        task.result()
-    else:
-        executor._stale = True
