@@ -97,6 +97,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return dict(value)
     if dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(type, hint)):
         return value
+    if hint is str and value is False:
+        return "off"  # YAML reads the bare word so; where a text may be off, it says what was written
     if hint is str and not isinstance(value, str):
         raise UserError(f"{where} must be text, not {value!r}")
     if hint is bool:

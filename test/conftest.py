@@ -44,3 +44,11 @@ def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
             yield domain
             return
     pytest.fail("all test domains are taken")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests decode does not stay in the user's cache, and what lies there does not answer for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROBOVLM_ROS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

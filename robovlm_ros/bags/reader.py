@@ -91,6 +91,18 @@ class Episode:
         """Name of its folder."""
         return self.path.name
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold its messages."""
+        if self._source.is_file():
+            return [self._source]
+        return sorted(path for path in self.path.iterdir() if path.is_file() and path.name != metadata.FILE_NAME)
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What decides, beside the bytes of its files, what is read from them; plain values."""
+        return {"contract": self.contract.to_dict(), "counts": dict(self.counts), "in_order": self._in_order}
+
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
         """All messages, or those of some topics, in the order of their receipt.
 
@@ -115,10 +127,22 @@ class Episode:
                 )
 
 
+Track = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""(n,) stamps in order [ns] and (n, dims) values of one command of a contract."""
+
+
 class Commands:
     """The commands of an episode, asked by time."""
 
-    def __init__(self, episode: Episode) -> None:
+    def __init__(self, contract: Contract, tracks: Sequence[Track]) -> None:
+        """``tracks``: one for each command of the contract, in its order."""
+        self.contract = contract
+        self.tracks = list(tracks)
+        self.end_ns = max((int(stamps[-1]) for stamps, _ in self.tracks if len(stamps)), default=-(2**63))
+        """Stamp of the last command [ns]."""
+
+    @classmethod
+    def of(cls, episode: Episode) -> Commands:
         """Read all commands: by header stamp, or by time of receipt where a type has no header."""
         contract = episode.contract
         by_topic = {command.topic: command for command in contract.commands}
@@ -129,25 +153,33 @@ class Commands:
                 values = codec.command_values(decoded, by_topic[message.topic])
             stamp_ns = codec.stamp_ns(decoded)
             found[message.topic].append((message.receive_ns if stamp_ns is None else stamp_ns, values))
-        self._tracks: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        tracks: list[Track] = []
         for command in contract.commands:
             track = sorted(found[command.topic], key=lambda item: item[0])
             stamps = np.array([stamp for stamp, _ in track], dtype=np.int64)
-            values = np.array([values for _, values in track]).reshape(len(track), len(command.dims))
-            self._tracks.append((stamps, values))
-        self.end_ns = max((int(stamps[-1]) for stamps, _ in self._tracks if len(stamps)), default=-(2**63))
-        """Stamp of the last command [ns]."""
+            values = np.array([values for _, values in track], dtype=np.float64).reshape(len(track), len(command.dims))
+            tracks.append((stamps, values))
+        return cls(contract, tracks)
 
     def in_force(self, times_ns: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """At each of (n,) times: (n, action_dim) newest commands, 0 before the first; (n,) whether all were given."""
         columns = []
         valid = np.ones(len(times_ns), np.bool_)
-        for stamps, values in self._tracks:
+        for stamps, values in self.tracks:
             place = np.searchsorted(stamps, times_ns, side="right") - 1  # (n,)
             valid &= place >= 0
             padded = np.concatenate([values, np.zeros((1, values.shape[1]))])  # (commands + 1, dims); -1 takes zeros
             columns.append(padded[place])  # (n, dims)
         return np.concatenate(columns, axis=1), valid
+
+    def chunk(self, stamp_ns: int, size: int, end_ns: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(size, action_dim) commands in force at an observation's stamp + i x step, and (size,) which of them count.
+
+        None does behind ``end_ns`` [ns], where the episode ended: its last observation or command.
+        """
+        due_ns = stamp_ns + np.arange(size, dtype=np.int64) * self.contract.step_ns  # (size,)
+        actions, valid = self.in_force(due_ns)  # (size, action_dim), (size,)
+        return actions, valid & (due_ns <= end_ns)
 
 
 def read_episode(path: str | os.PathLike[str], contract: Contract | None = None) -> Episode:
@@ -216,31 +248,36 @@ def list_episodes(directory: str | os.PathLike[str]) -> list[Path]:
     )
 
 
-def observations(episode: Episode, cameras: Sequence[str] | None = None, chunk_size: int = 1) -> Iterator[Step]:
+def observations(
+    episode: Episode,
+    cameras: Sequence[str] | None = None,
+    chunk_size: int = 1,
+    commands: Commands | None = None,
+) -> Iterator[Step]:
     """The observations of an episode, exactly as the policy node would have made them, and the commands in force.
 
     Of all cameras or of those named; the others are not decoded, and neither are images that no observation uses.
-    The episode ends with its last observation or command, whichever is later.
+    The episode ends with its last observation or command, whichever is later. ``commands`` are the episode's, where
+    they were read already.
     """
     contract = episode.contract
     aligner = Aligner(contract, cameras)
     topics = {contract.instruction_topic}
     topics.update(camera.topic for camera in aligner.cameras)
     topics.update(source.topic for source in contract.state)
-    commands, by_person = Commands(episode), _interventions(episode)
-    offsets = np.arange(chunk_size, dtype=np.int64) * contract.step_ns  # (chunk_size,)
+    commands = Commands.of(episode) if commands is None else commands
+    by_person, reach_ns = _interventions(episode), (chunk_size - 1) * contract.step_ns
     end_ns = commands.end_ns
     waiting: deque[Observation] = deque()  # those whose chunk reaches past the end that is known so far
 
     def step(observation: Observation) -> Step:
-        due_ns = observation.stamp_ns + offsets  # (chunk_size,)
-        actions, valid = commands.in_force(due_ns)  # (chunk_size, action_dim), (chunk_size,)
-        return Step(observation, actions, valid & (due_ns <= end_ns), during(by_person, observation.stamp_ns))
+        actions, valid = commands.chunk(observation.stamp_ns, chunk_size, end_ns)
+        return Step(observation, actions, valid, during(by_person, observation.stamp_ns))
 
     for observation in _observed(episode, aligner, topics):
         end_ns = max(end_ns, observation.stamp_ns)
         waiting.append(observation)
-        while waiting and waiting[0].stamp_ns + offsets[-1] <= end_ns:
+        while waiting and waiting[0].stamp_ns + reach_ns <= end_ns:
             yield step(waiting.popleft())
     yield from map(step, waiting)
 

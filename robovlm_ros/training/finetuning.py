@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from robovlm_ros.contract import NORMALISATIONS
 from robovlm_ros.errors import UserError
 from robovlm_ros.training.augmentation import Augmentation, Augmenter
 from robovlm_ros.training.auxiliary import Auxiliary, AuxiliaryOptions
+from robovlm_ros.training.cache import open_cache
 from robovlm_ros.training.cotraining import check_learns, read_exchanges
+from robovlm_ros.training.features import FeatureEncoder
 from robovlm_ros.training.optimisation import PolicyOptimisation, build_optimizer
 from robovlm_ros.training.reporting import Report, quiet_trainer
 from robovlm_ros.training.switches import Switches, apply_switches, trainable
 from robovlm_ros.training.windows import (
-    Images,
     Recording,
     WindowDataset,
     mixture_weights,
@@ -94,6 +95,11 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
     """Share of the episodes that is kept aside to measure the error."""
     cache_features: bool = True
     """Compute image features once, where the vision tower is not trained."""
+    cache: str = "auto"
+    """Where what is decoded from episodes is kept for later runs: a folder; auto: the user's cache folder, or what
+    ROBOVLM_ROS_CACHE names; off: in memory, and decoded anew by each run."""
+    workers: int = 0
+    """Processes that prepare batches while the model trains; 0: it waits for each batch."""
     seed: int = 0
     """Seed of the new weights, the split and the order."""
     device: str = "auto"
@@ -111,6 +117,8 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
         PolicyOptimisation.__post_init__(self)
         Augmentation.__post_init__(self)
         AuxiliaryOptions.__post_init__(self)
+        if self.workers < 0:
+            raise UserError(f"workers must be at least 0, not {self.workers}")
         for name in ("chunk_size", "latent_num", "window"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -160,6 +168,7 @@ def finetune(options: FinetuneOptions, directories: Path | Sequence[Path], base:
     check_device(options.attention, device)
     if options.cotrain_data is not None:
         read_exchanges(options.cotrain_data)  # what is wrong with it is said now, not when all else has been read
+    cache = open_cache(options.cache)
     vlm, backbone_processor = load_vlm(base, options.dtype, options.attention)
     below = name_base(base) if options.save == "adapters" else None
     vlm.to(device)
@@ -178,7 +187,9 @@ def finetune(options: FinetuneOptions, directories: Path | Sequence[Path], base:
 
     start = time.monotonic()
     encode = feature_encoder(policy, options, device)
-    recordings = read_recordings(episodes, processor, options.chunk_size, encode, progress, raw=options.augments)
+    recordings = read_recordings(
+        episodes, processor, options.chunk_size, encode, progress, raw=options.augments, cache=cache
+    )
     reading = time.monotonic() - start
     trained = train(options, policy, processor, recordings, report, sources)
     if below is None:
@@ -226,23 +237,11 @@ def configure(
     return config
 
 
-def feature_encoder(
-    policy: ActionTokenPolicy, options: FinetuneOptions, device: torch.device
-) -> Callable[[Images], Images] | None:
+def feature_encoder(policy: ActionTokenPolicy, options: FinetuneOptions, device: torch.device) -> FeatureEncoder | None:
     """What turns an episode's images into features once and for all, where features do not change in training."""
     if options.train_vision or not options.cache_features:
         return None
-
-    @torch.inference_mode()
-    def encode(images: Images) -> Images:
-        policy.eval().to(device)
-        parts = []
-        for start in range(0, len(images["pixel_values"]), options.batch_size):
-            batch = {key: value[start : start + options.batch_size].to(device) for key, value in images.items()}
-            parts.append(policy.image_embeddings(**batch).cpu())
-        return {"image_embeds": torch.cat(parts).clone()}  # (T, N, D); leaves inference mode as plain data
-
-    return encode
+    return FeatureEncoder(policy, options.batch_size, device)
 
 
 def set_statistics(
@@ -326,6 +325,7 @@ def train(
         measure=measure,
         optimizer=optimizer,
         device=options.device,
+        workers=options.workers,
     )
     trainer.train()
     policy.eval()

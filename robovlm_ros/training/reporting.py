@@ -49,6 +49,7 @@ def quiet_trainer(
     measure: Callable[[], dict[str, float]] | None = None,
     optimizer: Any = None,
     device: str = "auto",
+    workers: int = 0,
 ) -> Any:
     """A `transformers.Trainer` that saves nothing by itself and reports through ``report``.
 
@@ -86,6 +87,7 @@ def quiet_trainer(
         remove_unused_columns=False,
         use_cpu=device == "cpu",
         dataloader_pin_memory=False,
+        dataloader_num_workers=workers,
     )
     trainer = trainer_class(
         model=model,

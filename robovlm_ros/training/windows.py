@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.training.augmentation import Augmenter, Change, change_images
+from robovlm_ros.training.cache import Cache, Stored
+from robovlm_ros.training.seen import Encoder, Seen, Source, Tensors
 from robovlm_ros.vlm.processor import ActionTokenProcessor
-
-Images = dict[str, torch.Tensor]
-Encoder = Callable[[Images], Images]
 
 
 @dataclass(kw_only=True)
@@ -39,9 +38,9 @@ class Recording:
     """(T, C, A) absolute commands in force at stamp + i x step."""
     valid: NDArray[np.bool_]
     """(T, C) False behind the end of the episode."""
-    images: Images
-    """The image processor's tensors (T, ...), or the features that were computed from them."""
-    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
+    images: Mapping[str, torch.Tensor | Tensors]
+    """The image processor's tensors (T, ...), or features computed from them; in memory or on the disk."""
+    pixels: Sequence[NDArray[np.uint8] | Stored] = ()
     """(T, H, W, 3) of each camera, where the images shall vary; then there are no tensors."""
     source: Path | None = None
     """The folder that the episode's folder lies in."""
@@ -74,7 +73,7 @@ def record(
         actions=np.stack([actions for _, actions, _ in kept]),
         valid=np.stack([valid for _, _, valid in kept]),
         images=encode(stacked) if encode and not raw else stacked,
-        pixels=[np.stack(frames) for frames in zip(*images, strict=True)] if raw else [],
+        pixels=[np.stack(frames) for frames in zip(*images, strict=True)] if raw else (),
     )
 
 
@@ -113,15 +112,20 @@ def read_recordings(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     raw: bool = False,
+    cache: Cache | None = None,
 ) -> list[Recording]:
-    """All episodes as arrays, through the same alignment and the same processor as the running policy."""
+    """All episodes as arrays, through the same alignment and the same processor as the running policy.
+
+    With a cache, images stay on the disk, and what an earlier run decoded is not decoded again.
+    """
     recordings = []
-    for done, episode in enumerate(episodes, start=1):
-        steps = (
-            (step.observation, step.actions, step.valid)
-            for step in observations(episode, processor.cameras, chunk_size)
-        )
-        recording = record(episode.name, steps, processor, encode, raw=raw)
+    found: Iterator[Recording | None]
+    if cache is None:
+        found = (_in_memory(episode, processor, chunk_size, encode, raw=raw) for episode in episodes)
+    else:
+        seen = Source(cache, processor, chunk_size, encode, raw=raw).read(episodes)
+        found = (None if one is None else _on_disk(episode, one) for episode, one in zip(episodes, seen, strict=True))
+    for done, (episode, recording) in enumerate(zip(episodes, found, strict=True), start=1):
         if recording is not None:
             recording.source = episode.path.parent
             recordings.append(recording)
@@ -129,6 +133,27 @@ def read_recordings(
     if not recordings:
         raise UserError("the episodes hold no observation with a command: were cameras, state and commands recorded?")
     return recordings
+
+
+def _in_memory(
+    episode: Episode, processor: ActionTokenProcessor, chunk_size: int, encode: Encoder | None, *, raw: bool
+) -> Recording | None:
+    steps = observations(episode, processor.cameras, chunk_size)
+    observed = ((step.observation, step.actions, step.valid) for step in steps)
+    return record(episode.name, observed, processor, encode, raw=raw)
+
+
+def _on_disk(episode: Episode, seen: Seen) -> Recording:
+    return Recording(
+        name=episode.name,
+        instructions=seen.instructions,
+        shapes=seen.shapes,
+        states=seen.states,
+        actions=seen.actions,
+        valid=seen.valid,
+        images=seen.images,
+        pixels=seen.frames,
+    )
 
 
 def split(recordings: Sequence[Recording], share: float, seed: int) -> tuple[list[Recording], list[Recording]]:
