@@ -33,6 +33,7 @@ setup(
         "policy": ["torch>=2.6", "transformers>=5.20", "accelerate", "peft"],
         "smolvlm": ["num2words"],  # what SmolVLM's processor insists on, though it only counts the frames of videos
         "bags": ["mcap", "rosbags", "pillow"],
+        "lerobot": ["av", "pyarrow", "mcap", "rosbags", "pillow"],
         "test": ["pytest", "pytest-timeout", "hypothesis"],
         "sim": ["mujoco>=3.2", "mink", "daqp", "av", "pillow"],
     },

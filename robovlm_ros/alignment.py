@@ -68,6 +68,9 @@ class Aligner:
         self._instructions = _Track(MAX_SAMPLES)
         self._reference = self._images[self.cameras[0].name]
         self._last_ns = _EARLIEST
+        self.last_samples: dict[str, tuple[int, Any]] = {}
+        """Of the last observation given out, each camera and state source: the stamp [ns] of what was used, and the
+        sample itself: the decoded image, or the (len(dims),) float64 values as they were sent."""
         self._waiting_since: tuple[int, int] | None = None  # (stamp of the newest pending image, when first asked)
 
     @property
@@ -199,6 +202,10 @@ class Aligner:
                 return None
             images = {camera.name: self._decode(camera.name, places[camera.name] or 0) for camera in self.cameras}
             state = [self._states[source.name].values[places[source.name] or 0] for source in self.contract.state]
+            self.last_samples = {
+                name: (track.stamps[places[name] or 0], track.values[places[name] or 0])
+                for name, track in self._tracks.items()
+            }
             said = self._instructions.at(stamp_ns) or 0
             return Observation(
                 stamp_ns=stamp_ns,

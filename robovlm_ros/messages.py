@@ -233,11 +233,11 @@ def _get_trajectory(message: Any, dims: Names, where: str) -> list[float]:
 
 
 def _put_trajectory(message: Any, dims: Names, values: list[float]) -> None:
-    package = importlib.import_module(type(message).__module__.partition(".")[0] + ".msg")
-    point = package.JointTrajectoryPoint()
-    point.positions = values
+    if not message.points:  # a blank message of `bags.schema` brings its point
+        package = importlib.import_module(type(message).__module__.partition(".")[0] + ".msg")
+        message.points = [package.JointTrajectoryPoint()]
+    message.points[0].positions = values
     message.joint_names = list(dims)
-    message.points = [point]
 
 
 _JOINTS = _Codec(_get_joints, _put_joints)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +126,12 @@ class Episode:
                     f"of {self.counts.get(topic, 0)} messages on {topic}"
                 )
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """A message in it that is not what the contract says is an error of this episode."""
+        with _named(self.path):
+            yield
+
 
 Track = tuple[NDArray[np.int64], NDArray[np.float64]]
 """(n,) stamps in order [ns] and (n, dims) values of one command of a contract."""
@@ -142,20 +148,23 @@ class Commands:
         """Stamp of the last command [ns]."""
 
     @classmethod
-    def of(cls, episode: Episode) -> Commands:
-        """Read all commands: by header stamp, or by time of receipt where a type has no header."""
+    def of(cls, episode: Episode, found: Iterable[Message] | None = None) -> Commands:
+        """All commands: by header stamp, or by time of receipt where a type has no header.
+
+        ``found``: the messages on the command topics, where they were read already.
+        """
         contract = episode.contract
         by_topic = {command.topic: command for command in contract.commands}
-        found: dict[str, list[tuple[int, NDArray[np.float64]]]] = {topic: [] for topic in by_topic}
-        for message in episode.messages(by_topic):
+        given: dict[str, list[tuple[int, NDArray[np.float64]]]] = {topic: [] for topic in by_topic}
+        for message in episode.messages(by_topic) if found is None else found:
             with _named(episode.path):
                 decoded = message.decode()
                 values = codec.command_values(decoded, by_topic[message.topic])
             stamp_ns = codec.stamp_ns(decoded)
-            found[message.topic].append((message.receive_ns if stamp_ns is None else stamp_ns, values))
+            given[message.topic].append((message.receive_ns if stamp_ns is None else stamp_ns, values))
         tracks: list[Track] = []
         for command in contract.commands:
-            track = sorted(found[command.topic], key=lambda item: item[0])
+            track = sorted(given[command.topic], key=lambda item: item[0])
             stamps = np.array([stamp for stamp, _ in track], dtype=np.int64)
             values = np.array([values for _, values in track], dtype=np.float64).reshape(len(track), len(command.dims))
             tracks.append((stamps, values))
@@ -180,6 +189,14 @@ class Commands:
         due_ns = stamp_ns + np.arange(size, dtype=np.int64) * self.contract.step_ns  # (size,)
         actions, valid = self.in_force(due_ns)  # (size, action_dim), (size,)
         return actions, valid & (due_ns <= end_ns)
+
+    def stamps_in_force(self, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """At each of (n,) times: (n, commands) stamps of the newest commands [ns], 0 before the first."""
+        columns = []
+        for stamps, _ in self.tracks:
+            place = np.searchsorted(stamps, times_ns, side="right") - 1  # (n,)
+            columns.append(np.append(stamps, 0)[place])  # (n,); -1 takes the zero
+        return np.stack(columns, axis=1)
 
 
 def read_episode(path: str | os.PathLike[str], contract: Contract | None = None) -> Episode:
@@ -266,7 +283,7 @@ def observations(
     topics.update(camera.topic for camera in aligner.cameras)
     topics.update(source.topic for source in contract.state)
     commands = Commands.of(episode) if commands is None else commands
-    by_person, reach_ns = _interventions(episode), (chunk_size - 1) * contract.step_ns
+    by_person, reach_ns = intervention_spans(episode), (chunk_size - 1) * contract.step_ns
     end_ns = commands.end_ns
     waiting: deque[Observation] = deque()  # those whose chunk reaches past the end that is known so far
 
@@ -282,10 +299,15 @@ def observations(
     yield from map(step, waiting)
 
 
-def _interventions(episode: Episode) -> tuple[Span, ...]:
-    """When a person commanded, by the messages: bags of another making say it nowhere else."""
+def intervention_spans(episode: Episode, found: Iterable[Message] | None = None) -> tuple[Span, ...]:
+    """When a person commanded, by the messages: bags of another making say it nowhere else.
+
+    ``found``: the messages on the intervention topic, where they were read already.
+    """
     heard, topic = Interventions(), episode.contract.intervention_topic
-    for message in episode.messages({topic}) if episode.counts.get(topic) else ():
+    if found is None:
+        found = episode.messages({topic}) if episode.counts.get(topic) else ()
+    for message in found:
         heard.hear(message.data, message.receive_ns)
     spans = heard.spans(2**63 - 1)
     if spans and spans[0][0] <= episode.start_ns:  # in force before the episode began; its first image is older, too

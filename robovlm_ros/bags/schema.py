@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -71,6 +73,52 @@ def deserialize(data: bytes, type_name: str, text: str = "") -> Any:
         return store.deserialize_cdr(data, type_name)
     except Exception as error:  # the generated code raises whatever broken bytes lead it to
         raise UserError(f"{len(data)} bytes are not a {type_name}: {error}") from error
+
+
+def blank(type_name: str) -> Any:
+    """An empty message of a type, to be filled and serialised where there is no ROS; a trajectory has one point."""
+    store = _typestore()
+    if type_name not in store.fielddefs:
+        _register_installed(type_name)
+    values: dict[str, Any] = {}
+    for name, (kind, detail) in _fields(type_name):
+        if kind == Nodetype.NAME:
+            values[name] = blank(str(detail))
+        elif kind == Nodetype.BASE:
+            values[name] = "" if detail[0] == "string" else False if detail[0] == "bool" else 0
+        else:
+            (inner, element), length = detail
+            is_list = inner == Nodetype.NAME or element[0] == "string"
+            values[name] = [] if is_list else np.zeros(length if kind == Nodetype.ARRAY else 0, element[0])
+    if type_name == "trajectory_msgs/msg/JointTrajectory":
+        values["points"] = [blank("trajectory_msgs/msg/JointTrajectoryPoint")]
+    return store.types[type_name](**values)
+
+
+def serialize(message: Any) -> bytes:
+    """CDR bytes of a message that `blank` made; lists of numbers may stand where the type has arrays."""
+    _lists_to_arrays(message)
+    return bytes(_typestore().serialize_cdr(message, message.__msgtype__))
+
+
+def _fields(type_name: str) -> list[tuple[str, tuple[Nodetype, Any]]]:
+    """Name and type of each field; what describes a type depends on its kind."""
+    fields: list[tuple[str, tuple[Nodetype, Any]]] = _typestore().fielddefs[type_name][1]  # type: ignore[assignment]
+    return fields
+
+
+def _lists_to_arrays(message: Any) -> None:
+    for name, (kind, detail) in _fields(message.__msgtype__):
+        value = getattr(message, name)
+        if kind == Nodetype.NAME:
+            _lists_to_arrays(value)
+        elif kind != Nodetype.BASE:
+            (inner, element), _ = detail
+            if inner == Nodetype.NAME:
+                for item in value:
+                    _lists_to_arrays(item)
+            elif element[0] != "string" and not isinstance(value, np.ndarray):
+                setattr(message, name, np.array(value, element[0]))
 
 
 def header_stamp_ns(data: bytes) -> int | None:

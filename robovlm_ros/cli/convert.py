@@ -1,4 +1,4 @@
-"""Make other forms of a checkpoint."""
+"""Make other forms of episodes and of checkpoints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robovlm_ros.checkpoints import find_base, find_checkpoint
+from robovlm_ros.cli import convert_lerobot
 from robovlm_ros.cli.command import parser, run
 from robovlm_ros.errors import UserError
 
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         merge.add_argument("output", type=Path, metavar="OUTPUT", help="folder that receives the complete policy")
         merge.add_argument("--base", type=Path, metavar="FOLDER", help="where the base lies, if not where it was")
         merge.set_defaults(command=_merge)
+        convert_lerobot.add_commands(commands)
         options = top.parse_args(arguments)
         status: int = options.command(options)
         return status
