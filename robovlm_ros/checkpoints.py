@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from robovlm_ros.compatibility import differences
-from robovlm_ros.contract import VELOCITY_TYPES, Contract, share_directory
+from robovlm_ros.contract import Contract, share_directory
 from robovlm_ros.errors import UserError
 from robovlm_ros.weights import read_json, weights_sha256
 
@@ -97,12 +97,6 @@ def find_contract(checkpoint: Path, given: str = "") -> Contract:
     different = differences(trained, contract)
     if different:
         raise UserError(f"contract '{given}' does not fit checkpoint '{checkpoint}': {'; '.join(different)}")
-    for command in contract.commands:
-        if command.type in VELOCITY_TYPES:  # holding means to send nothing new, which stops no velocity
-            raise UserError(
-                f"contract '{contract.name}': command '{command.name}' is a velocity ({command.type}), "
-                "which the policy cannot hold safely yet; use a position command"
-            )
     return contract
 
 

@@ -29,6 +29,7 @@ NORMALISATIONS = ("quantile", "min_max", "mean_std", "mu_law", "limits", "identi
 CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 STATE_TYPES = ("sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped", "std_msgs/msg/Float64MultiArray")
 INSTRUCTION_TYPES = ("std_msgs/msg/String",)
+GRIPPER_TYPE = "control_msgs/msg/GripperCommand"
 COMMAND_TYPES = (
     "geometry_msgs/msg/PoseStamped",
     "sensor_msgs/msg/JointState",
@@ -36,7 +37,10 @@ COMMAND_TYPES = (
     "trajectory_msgs/msg/JointTrajectory",
     "geometry_msgs/msg/Twist",
     "geometry_msgs/msg/TwistStamped",
+    GRIPPER_TYPE,
 )
+TRAJECTORIES = ("point", "chunk")
+"""What a trajectory message may hold."""
 VELOCITY_TYPES = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
 """Commands that stay in motion when nothing more is sent."""
 POSITION = ("x", "y", "z")
@@ -101,7 +105,7 @@ class ActionDimension:
     limits: tuple[float, float]
     """Smallest and largest value that may ever be sent [unit]."""
     max_velocity: float | None = None
-    """Largest rate of change of the sent value [unit/s]; None: unlimited."""
+    """Largest rate of change of the sent value [unit/s], of a velocity its acceleration; None: unlimited."""
     reference: str | None = None
     """State dimension (``ee.x``) that the policy's number is relative to; None: absolute."""
     normalise: str | None = None
@@ -124,6 +128,11 @@ class Command:
     """``frame_id`` of the message."""
     orientation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
     """Fixed orientation (x, y, z, w) of pose commands whose dims hold no orientation."""
+    trajectory: str | None = None
+    """What a JointTrajectory holds, one of TRAJECTORIES: at each command the next ``point``, or at each decision all
+    that is left of the ``chunk``, which the robot's controller then interpolates; None: a point."""
+    max_effort: float | None = None
+    """``max_effort`` of a GripperCommand [N]; None: 0, which most grippers take as their own limit."""
     relative_to: str | None = None
     """State source with a pose (x y z qx qy qz qw, in the same frame as the command) in whose own axes the policy
     decides this pose: a tool's pose makes its numbers relative to the tool frame. PoseStamped with x y z, or with all
@@ -201,6 +210,11 @@ class Contract:
     def binary(self) -> NDArray[np.bool_]:
         """(action_dim,) True where the action is binary."""
         return np.array([dim.kind == "binary" for dim in self.action_dims], dtype=np.bool_)
+
+    @property
+    def velocity(self) -> NDArray[np.bool_]:
+        """(action_dim,) True where the action sets the robot in motion until another one comes; see `is_velocity`."""
+        return np.array([is_velocity(c.type, dim) for c in self.commands for dim in c.dims], dtype=np.bool_)
 
     @property
     def limits(self) -> NDArray[np.float64]:
@@ -300,6 +314,11 @@ class Contract:
         return cls.from_dict(read_yaml(path), where=str(path))
 
 
+def is_velocity(type_name: str, dim: ActionDimension) -> bool:
+    """Whether a command of that message type sets this dimension in motion, rather than moving it somewhere."""
+    return dim.kind != "binary" and (type_name in VELOCITY_TYPES or dim.unit.replace(" ", "").endswith("/s"))
+
+
 def share_directory() -> Path:
     """Folder that holds ``config/`` and ``launch/``: the source tree, or the installed share folder."""
     source = Path(__file__).resolve().parent.parent
@@ -320,7 +339,7 @@ def _items(values: Any, where: str) -> list[tuple[dict[str, Any], str]]:
     return [(dict(item), f"{where}: {item.get('name', number)}") for number, item in enumerate(items, start=1)]
 
 
-_SILENT = ("normalise", "relative_to")
+_SILENT = ("normalise", "relative_to", "trajectory", "max_effort")
 
 
 def _plain(value: Any) -> Any:
@@ -401,6 +420,14 @@ def _check(contract: Contract) -> None:
             raise UserError(f"{where}: command '{command.name}' has no dims")
         if not math.isclose(math.hypot(*command.orientation), 1.0, abs_tol=0.01):
             raise UserError(f"{where}: command '{command.name}': orientation must be a quaternion of length 1")
+        for key, kind in (("trajectory", "trajectory_msgs/msg/JointTrajectory"), ("max_effort", GRIPPER_TYPE)):
+            if getattr(command, key) is not None and command.type != kind:
+                raise UserError(f"{where}: command '{command.name}': {key} is for {kind} alone, not for {command.type}")
+        one_of(command.trajectory or "point", TRAJECTORIES, f"command '{command.name}': trajectory")
+        if command.max_effort is not None and not (math.isfinite(command.max_effort) and command.max_effort >= 0):
+            raise UserError(f"{where}: command '{command.name}': max_effort must be 0 N or more")
+        if command.type == GRIPPER_TYPE and len(command.dims) != 1:
+            raise UserError(f"{where}: command '{command.name}': {GRIPPER_TYPE} carries one action, its position")
         if command.relative_to is not None:
             sources = [source.name for source in contract.state]
             one_of(command.relative_to, sources, f"command '{command.name}': relative_to")
@@ -419,6 +446,8 @@ def _check(contract: Contract) -> None:
             low, high = dim.limits
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise UserError(f"{where}: action '{dim.name}': limits must be [low, high] with low < high")
+            if is_velocity(command.type, dim) and not low <= 0.0 <= high:
+                raise UserError(f"{where}: action '{dim.name}' is a velocity: its limits must include 0 to stop it")
 
 
 def _check_tool_frame(contract: Contract, command: Command) -> None:

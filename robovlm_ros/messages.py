@@ -7,6 +7,7 @@ A new message type is one more entry in `STATE_CODECS` or `COMMAND_CODECS` (and 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robovlm_ros.contract import ORIENTATION, POSITION, Command, Contract, StateSource
+from robovlm_ros.contract import GRIPPER_TYPE, ORIENTATION, POSITION, Camera, Command, Contract, StateSource
 from robovlm_ros.errors import UserError
 from robovlm_ros.images import decode_compressed, decode_image
 
@@ -114,9 +115,28 @@ def fill_command(message: Any, command: Command, values: NDArray[np.floating], t
         q = message.pose.orientation
         q.x, q.y, q.z, q.w = command.orientation
     codec.write(message, _dim_names(command), sent)
+    if codec is _GRIPPER:
+        message.max_effort = float(command.max_effort or 0.0)
     if codec is _TRAJECTORY:
         duration = message.points[0].time_from_start
         duration.sec, duration.nanosec = divmod(int(step_ns), 1_000_000_000)
+    return message
+
+
+def fill_path(
+    message: Any, command: Command, values: NDArray[np.floating], due_ns: NDArray[np.int64], time_ns: int
+) -> Any:
+    """Write a whole trajectory, (n, len(command.dims)) action values due at (n,) times [ns], into an empty message.
+
+    The trajectory begins at `time_ns`, the message's stamp; see `fill_command` for values and errors.
+    """
+    points = []
+    for row, due in zip(values, due_ns, strict=True):
+        one = fill_command(type(message)(), command, row, time_ns, int(due) - time_ns)
+        points.append(one.points[0])
+    set_stamp(message, time_ns, command.frame)
+    message.joint_names = list(_dim_names(command))
+    message.points = points
     return message
 
 
@@ -138,6 +158,17 @@ def check_contract(contract: Contract) -> None:
         _state_codec(source.type).check(source.dims, f"state '{source.name}'")
     for command in contract.commands:
         _command_codec(command).check(_dim_names(command), f"command '{command.name}'")
+
+
+def check_installed(contract: Contract) -> None:
+    """UserError if a message type of the contract is not in the ROS environment."""
+    parts: list[Camera | StateSource | Command] = [*contract.cameras, *contract.state, *contract.commands]
+    for part in parts:
+        package = part.type.partition("/")[0]
+        if importlib.util.find_spec(package) is None:
+            where = f"contract '{contract.name}': '{part.name}' ({part.topic})"
+            raise UserError(f"{where} needs package {package}, which is not installed")
+        message_class(part.type)
 
 
 # --- one codec for each type ---------------------------------------------------------------------------------
@@ -240,11 +271,20 @@ def _put_trajectory(message: Any, dims: Names, values: list[float]) -> None:
     message.joint_names = list(dims)
 
 
+def _get_gripper(message: Any, _dims: Names, _where: str) -> list[float]:
+    return [float(message.position)]
+
+
+def _put_gripper(message: Any, _dims: Names, values: list[float]) -> None:
+    (message.position,) = values
+
+
 _JOINTS = _Codec(_get_joints, _put_joints)
 _POSE = _Codec(_get_pose, _put_pose, POSE_DIMS)
 _ARRAY = _Codec(_get_array, _put_array)
 _TWIST = _Codec(_get_twist, _put_twist, TWIST_DIMS)
 _TRAJECTORY = _Codec(_get_trajectory, _put_trajectory)
+_GRIPPER = _Codec(_get_gripper, _put_gripper)
 
 STATE_CODECS: dict[str, _Codec] = {
     "sensor_msgs/msg/JointState": _JOINTS,
@@ -258,6 +298,7 @@ COMMAND_CODECS: dict[str, _Codec] = {
     "trajectory_msgs/msg/JointTrajectory": _TRAJECTORY,
     "geometry_msgs/msg/Twist": _TWIST,
     "geometry_msgs/msg/TwistStamped": _TWIST,
+    GRIPPER_TYPE: _GRIPPER,
 }
 
 

@@ -1,11 +1,13 @@
 """Safety: the one gate between any source of commands and the topics.
 
 Pure: time comes in as integer nanoseconds, measurements as arrays. What leaves `SafetyFilter.check`
-is finite, within the contract's limits, and changes no faster than the contract allows.
+is finite, within the contract's limits, and changes no faster than the contract allows. To hold means to send nothing
+new, and ends no velocity: what is sent when motion must end is `SafetyFilter.halt`.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -26,7 +28,8 @@ class Verdict:
     """What may be sent."""
 
     values: NDArray[np.float64] | None
-    """(action_dim,) values that are safe to send; when holding, the last safe ones (None: nothing was safe yet)."""
+    """(action_dim,) values that are safe to send; when holding, the last safe ones with velocities 0 (None: nothing was
+    safe yet)."""
     holding: bool
     """True: the request was refused, and nothing new may be sent."""
     reasons: tuple[str, ...] = ()
@@ -38,7 +41,8 @@ class SafetyFilter:
 
     Values are in chunk units: a binary dimension is 0 or 1 (its ``max_velocity`` has no meaning here, since
     the message jumps between its two limits). The rate of change is limited against the value sent before, or,
-    for the first value after a pause, against the measured one: a robot never jumps when a policy starts.
+    for the first value after a pause, against the measured one: a robot never jumps when a policy starts. A velocity
+    that is not measured starts at 0; `halt` makes it 0 in one step.
     """
 
     def __init__(self, contract: Contract, *, period_ns: int, restart_after_ns: int = 500_000_000) -> None:
@@ -55,6 +59,7 @@ class SafetyFilter:
         self._limits = contract.limits  # (action_dim, 2)
         self._limits[self._binary] = (0.0, 1.0)
         self._orientations = contract.orientations
+        self._moving = contract.velocity
         self._velocity = np.array(  # (action_dim,) [unit/s], inf: unlimited
             [
                 math.inf if dim.max_velocity is None or dim.kind == "binary" else dim.max_velocity
@@ -74,6 +79,11 @@ class SafetyFilter:
         """Forget what was sent: the next command starts from the measured values."""
         self._last = None
         self._last_ns = None
+
+    def halt(self, now_ns: int) -> None:
+        """All motion was ended at once, with velocities 0: the next command starts from there."""
+        if self._last is not None and self._moving.any():
+            self._last, self._last_ns = self._kept(), now_ns
 
     def check(
         self,
@@ -99,9 +109,8 @@ class SafetyFilter:
         if not finite.all():
             self.interventions["not_finite"] += 1
             names = ", ".join(name for name, ok in zip(self._names, finite, strict=True) if not ok)
-            return Verdict(
-                values=self._kept(), holding=True, reasons=(f"the policy gave no finite number for {names}",)
-            )
+            reason = f"the policy gave no finite number for {names}"
+            return Verdict(values=self._kept(), holding=True, reasons=(reason,))
         reasons: list[str] = []
         wanted = np.where(self._binary, wanted >= 0.5, wanted).astype(np.float64)
         self._turn_the_short_way(wanted, now_ns, measured)
@@ -115,6 +124,24 @@ class SafetyFilter:
             reasons.append(self._changed("slowed down to", safe, inside))
         self._last, self._last_ns = safe, now_ns
         return Verdict(values=safe.copy(), holding=False, reasons=tuple(reasons))
+
+    def path(self, values: NDArray[np.floating], due_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(n, action_dim) safe values for those wanted at (n,) coming times [ns], each reached from the one before.
+
+        They are judged as if each were sent when it is due; nothing counts as sent yet. Only the values before the
+        first that is refused are given.
+        """
+        ahead = copy.copy(self)
+        ahead.interventions = Counter(self.interventions)
+        safe: list[NDArray[np.float64]] = []
+        for wanted, due in zip(values, due_ns, strict=True):
+            if ahead._last_ns is not None:
+                ahead._period_ns = max(int(due) - ahead._last_ns, 1)
+            verdict = ahead.check(wanted, int(due))
+            if verdict.holding or verdict.values is None:
+                break
+            safe.append(verdict.values)
+        return np.array(safe).reshape(len(safe), len(self._names))
 
     def _turn_the_short_way(
         self, wanted: NDArray[np.float64], now_ns: int, measured: NDArray[np.floating] | None
@@ -144,6 +171,7 @@ class SafetyFilter:
             elapsed_ns = self._period_ns
             origin = np.where(self._binary, np.nan, measured) if measured is not None else np.full(wanted.shape, np.nan)
             fallback = wanted if self._last is None else self._last
+            fallback = np.where(self._moving, 0.0, fallback)
             origin = np.where(np.isfinite(origin), origin, fallback)
             # A robot that stands outside its limits must come inside at once: limits before velocity.
             origin = np.clip(origin, self._limits[:, 0], self._limits[:, 1])
@@ -164,7 +192,7 @@ class SafetyFilter:
         return tuple(reasons)
 
     def _kept(self) -> NDArray[np.float64] | None:
-        return None if self._last is None else self._last.copy()
+        return None if self._last is None else np.where(self._moving, 0.0, self._last)
 
     def _changed(self, how: str, after: NDArray[np.float64], before: NDArray[np.float64]) -> str:
         return ", ".join(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robovlm_ros.contract import VELOCITY_TYPES, ActionDimension, Contract
+from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.safety import SafetyFilter
 
@@ -58,9 +58,7 @@ class Teleoperator:
         self._binary = contract.binary
         self._limits = contract.limits  # (action_dim, 2)
         self._limits[self._binary] = (0.0, 1.0)
-        self._is_velocity = np.array(  # (action_dim,)
-            [is_velocity(command.type, dim) for command in contract.commands for dim in command.dims], np.bool_
-        )
+        self._is_velocity = contract.velocity  # (action_dim,)
         self._full = np.array(  # (action_dim,) full speed of positions [unit/s]
             [dim.max_velocity or (dim.limits[1] - dim.limits[0]) / CROSSING_S for dim in dims]
         )
@@ -140,7 +138,7 @@ class Teleoperator:
         self._gate.restart()
         if not self._is_velocity.any():
             return None
-        return np.where(self._is_velocity, np.clip(0.0, self._limits[:, 0], self._limits[:, 1]), target)
+        return np.where(self._is_velocity, 0.0, target)
 
     def ages(self, now_ns: int) -> dict[str, float]:
         """Source → age of its newest sample [s]; infinite if there is none."""
@@ -183,11 +181,6 @@ class Teleoperator:
     def _lead(self) -> NDArray[np.float64]:
         """(action_dim,) how far a command may lead [unit]."""
         return self._full * max(self._speed, 0.1) * LEAD_S
-
-
-def is_velocity(type_name: str, dim: ActionDimension) -> bool:
-    """Whether a command of that message type sets this dimension in motion, rather than moving it somewhere."""
-    return dim.kind != "binary" and (type_name in VELOCITY_TYPES or dim.unit.replace(" ", "").endswith("/s"))
 
 
 def assignments(texts: Sequence[str], names: Sequence[str], what: str, value: str) -> dict[str, str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import io
+import types
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,15 @@ NAMES = {
     "geometry_msgs/msg/PoseStamped": ("x", "y", "z", "qx", "qy", "qz", "qw"),
     "geometry_msgs/msg/Twist": ("linear_x", "angular_z"),
     "geometry_msgs/msg/TwistStamped": ("angular_x", "linear_y"),
+    "control_msgs/msg/GripperCommand": ("finger_joint",),
 }
+
+
+def blank(kind: str) -> Any:
+    """An empty message; of packages that are not everywhere, one with their fields."""
+    if kind == "control_msgs/msg/GripperCommand":
+        return types.SimpleNamespace(position=0.0, max_effort=0.0)
+    return messages.message_class(kind)()
 
 
 def make_command(kind: str, names: tuple[str, ...], **dim: Any) -> Command:
@@ -84,7 +95,7 @@ def test_what_is_written_into_a_command_is_read_back(kind: str, data: st.DataObj
     command = make_command(kind, NAMES.get(kind, ("a", "b", "c")))
     numbers = st.floats(-1e6, 1e6, allow_nan=False)
     values = np.array(data.draw(st.lists(numbers, min_size=len(command.dims), max_size=len(command.dims))))
-    message = messages.message_class(kind)()
+    message = blank(kind)
     assert messages.fill_command(message, command, values, 5_000_000_007, 100_000_000) is message
     np.testing.assert_array_equal(messages.command_values(message, command), values)
     assert messages.stamp_ns(message) == (5_000_000_007 if hasattr(message, "header") else None)
@@ -139,6 +150,37 @@ def test_a_trajectory_reaches_its_point_after_one_step() -> None:
     )
     duration = message.points[0].time_from_start
     assert (list(message.joint_names), duration.sec, duration.nanosec) == (["a", "b"], 1, 500_000_000)
+
+
+def test_a_whole_trajectory_has_its_points_at_their_times() -> None:
+    command = make_command("trajectory_msgs/msg/JointTrajectory", ("a", "b"))
+    values, due_ns = np.array([[1.0, 2.0], [1.5, 2.5]]), np.array([1_200_000_000, 2_300_000_000])
+    message = messages.fill_path(messages.message_class(command.type)(), command, values, due_ns, 1_000_000_000)
+    assert (list(message.joint_names), message.header.frame_id) == (["a", "b"], "base_link")
+    assert messages.stamp_ns(message) == 1_000_000_000
+    assert [list(point.positions) for point in message.points] == values.tolist()
+    times = [(point.time_from_start.sec, point.time_from_start.nanosec) for point in message.points]
+    assert times == [(0, 200_000_000), (1, 300_000_000)]
+
+
+def test_a_gripper_is_told_its_effort() -> None:
+    kind = "control_msgs/msg/GripperCommand"
+    command = dataclasses.replace(make_command(kind, ("finger",)), max_effort=40)
+    message = messages.fill_command(blank(kind), command, np.array([0.02]), 1, 1)
+    assert (message.position, message.max_effort) == (0.02, 40.0)
+
+
+def test_a_contract_that_needs_a_package_that_is_not_there_names_it() -> None:
+    values = Contract.load("tabletop").to_dict()
+    messages.check_installed(Contract.from_dict(values))
+    values["state"][0]["type"] = "sensor_msgs/msg/JointState"
+    values["commands"][1]["type"] = "control_msgs/msg/GripperCommand"
+    contract = Contract.from_dict(values)
+    if importlib.util.find_spec("control_msgs") is not None:
+        messages.check_installed(contract)
+        return
+    with pytest.raises(UserError, match=r"'gripper' \(/gripper/command\) needs package control_msgs"):
+        messages.check_installed(contract)
 
 
 def test_joints_are_matched_by_name_and_a_missing_one_is_named() -> None:

@@ -243,7 +243,7 @@ def test_a_second_simulator_in_the_same_domain_says_so_and_ends(real_time: Stage
 @pytest.mark.parametrize(
     ("parameter", "line"),
     [
-        ("contract:=nowhere", "error: no contract 'nowhere' (a YAML file, or one of: tabletop"),
+        ("contract:=nowhere", "error: no contract 'nowhere' (a YAML file, or one of: arm7_trajectory"),
         ("real_time_factor:=2.0", "error: parameter 'real_time_factor': values other than 1.0 need publish_clock"),
         ("use_sim_time:=true", "error: parameter 'use_sim_time': the simulator makes the time"),
         ("seed:=-1", "seed"),

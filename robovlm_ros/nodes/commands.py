@@ -8,6 +8,7 @@ from rclpy.node import Node
 
 from robovlm_ros import messages
 from robovlm_ros.contract import Contract
+from robovlm_ros.runtime.control import Path
 
 
 class CommandTopics:
@@ -20,11 +21,20 @@ class CommandTopics:
             kind = messages.message_class(command.type)
             self._topics.append((command, kind, node.create_publisher(kind, command.topic, 10)))
 
-    def publish(self, values: NDArray[np.float64], stamp_ns: int) -> None:
-        """Publish (action_dim,) safe values, absolute and in chunk units, stamped."""
+    def publish(
+        self, values: NDArray[np.float64], stamp_ns: int, path: Path | None = None, *, paths: bool = False
+    ) -> None:
+        """Publish (action_dim,) safe values, absolute and in chunk units, stamped.
+
+        `paths`: trajectories that hold whole chunks, by the contract, are published only where there is a `path`, and
+        hold it; without, they hold one point as others do.
+        """
         first = 0
         for command, kind, publisher in self._topics:
-            last = first + len(command.dims)
-            message = messages.fill_command(kind(), command, values[first:last], stamp_ns, self._contract.step_ns)
-            publisher.publish(message)
-            first = last
+            part = slice(first, first := first + len(command.dims))
+            if not (paths and command.trajectory == "chunk"):
+                message = messages.fill_command(kind(), command, values[part], stamp_ns, self._contract.step_ns)
+                publisher.publish(message)
+            elif path is not None:
+                points, due_ns = path
+                publisher.publish(messages.fill_path(kind(), command, points[:, part], due_ns, stamp_ns))

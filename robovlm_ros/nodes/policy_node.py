@@ -15,7 +15,9 @@ import time
 import traceback
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -56,6 +58,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         folder = find_checkpoint(settings.checkpoint)
         self._contract = find_contract(folder, settings.contract)
         messages.check_contract(self._contract)
+        messages.check_installed(self._contract)
         from robovlm_ros.runtime.engine import PolicyEngine  # takes seconds: what is wrong above is said at once
 
         self._engine = PolicyEngine.load(
@@ -147,7 +150,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
 
     def _intervene(self, yielded: bool) -> None:
         with self._acting:
-            self._controller.intervene(yielded)
+            self._publish(self._controller.intervene(yielded, self._now()), self._now())
         with self._sensing:
             self._wake()
 
@@ -218,12 +221,16 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
                 self._send(stamp_ns)
 
     def _send(self, now_ns: int) -> None:
-        """Send what is due; the caller holds `_acting`."""
-        values = self._controller.command(now_ns, self._aligner.ages(now_ns))
-        if values is None:
+        """Send what is due, unless all has ended; the caller holds `_acting`."""
+        if self._closing or self.failure is not None:
             return
-        self._commands.publish(values, now_ns)
-        self._controller.sent(self._now())
+        if self._publish(self._controller.command(now_ns, self._aligner.ages(now_ns)), now_ns):
+            self._controller.sent(self._now())
+
+    def _publish(self, values: NDArray[np.float64] | None, stamp_ns: int) -> bool:
+        if values is not None:
+            self._commands.publish(values, stamp_ns, self._controller.path, paths=True)
+        return values is not None
 
     # --- what a person reads ----------------------------------------------------------------------------------
 
@@ -266,17 +273,24 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
                 self.get_logger().error(text, throttle_duration_sec=REPEAT_S)
 
     def _fail(self, text: str) -> None:
-        """End this node with a reason."""
+        """End this node with a reason, and all motion before it."""
         self.failure = self.failure or text
+        self._halt()
         self.context.try_shutdown()
 
     def close(self) -> None:
-        """Join the inference thread and leave the figures of the whole run."""
+        """End all motion, join the inference thread and leave the figures of the whole run."""
         with self._sensing:
             self._closing = True
             self._wake()
+        self._halt()
         self._thread.join(10.0)
         self.get_logger().info(in_words(self._controller.figures(time.monotonic_ns())))
+
+    def _halt(self) -> None:
+        if self.context.ok():
+            with self._acting:
+                self._publish(self._controller.halt(self._now()), self._now())
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
@@ -284,7 +298,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
 
 def main() -> int:
     """Entry point of ``ros2 run robovlm_ros policy_node``."""
-    return spin(PolicyNode, threads=4)
+    return spin(PolicyNode, threads=4, last_words=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,13 @@ from robovlm_ros.runtime.executor import ChunkExecutor, Strategy, replace
 from robovlm_ros.safety import SafetyFilter, Verdict, measured_action
 from robovlm_ros.statistics import Durations, Rate
 
+STOPPING_S = 0.5
+"""What ends a motion is sent again and again for this time, should a message be lost [s]."""
+
+
+Path = tuple[NDArray[np.float64], NDArray[np.int64]]
+"""(n, action_dim) safe values and the (n,) times when they are due [ns], n > 0."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
@@ -59,6 +66,16 @@ class Controller:
         self._decisions, self._commands = Rate(now_ns), Rate(now_ns)
         self._verdict: Verdict | None = None
         self._measured: NDArray[np.float64] | None = None
+        self._velocity = contract.velocity  # (action_dim,)
+        self._whole = any(command.trajectory == "chunk" for command in contract.commands)
+        moves = self._whole or bool(self._velocity.any())  # by itself, when nothing more is sent
+        self._stops = max(1, round(STOPPING_S * 1e9 / period_ns)) if moves else 0
+        self._period_ns = period_ns
+        self.path: Path | None = None
+        """What trajectories of whole chunks are to hold since the last `command`; None: what was said last holds."""
+        self._path_is_due = False
+        self._stops_left = 0
+        self._safe: NDArray[np.float64] | None = None
         self._decided_ns: int | None = None
         self._unanswered_ns: int | None = None
 
@@ -76,10 +93,20 @@ class Controller:
         self.running = running
         self._begin_run()
 
-    def intervene(self, yielded: bool) -> None:
-        """A person takes over (True) or hands back (False): the policy then begins anew, where the robot stands."""
+    def intervene(self, yielded: bool, now_ns: int) -> NDArray[np.float64] | None:
+        """A person takes over (True) or hands back (False): the policy then begins anew, where the robot stands.
+
+        What is returned is to be sent before the person commands: see `halt`.
+        """
         self.yielded = yielded
         self._begin_run()
+        return self.halt(now_ns) if yielded else None
+
+    def halt(self, now_ns: int) -> NDArray[np.float64] | None:
+        """(action_dim,) what ends all motion at once, and is this controller's last word; None: nothing is needed."""
+        stop = self._stop(now_ns)
+        self._stops_left = 0
+        return stop
 
     def _begin_run(self) -> None:
         self.run += 1
@@ -102,6 +129,7 @@ class Controller:
         if not self.wants(chunk.instruction) or run not in (None, self.run):
             return False
         self._executor.set_chunk(chunk)
+        self._path_is_due = True
         self._measured = measured_action(self._contract, observation.state)
         self._decided_ns = self._unanswered_ns = observation.stamp_ns
         return True
@@ -110,15 +138,45 @@ class Controller:
         """(action_dim,) what to send now, in chunk units; None: nothing.
 
         In lockstep, `now_ns` is the stamp of the observation that is answered, and a refused command is answered
-        with the last safe one, since the simulator waits for an answer.
+        with the last safe one, since the simulator waits for an answer. Positions are held by sending nothing; where
+        an action is a velocity, motion ends with 0, and a trajectory's where it has got to, at once and for
+        `STOPPING_S`.
         """
         wanted = self._executor.command(now_ns)
         if wanted is None:
-            return None
+            return self._stop(now_ns)
         self._verdict = verdict = self._gate.check(
             wanted, now_ns, ages_s={} if self._lockstep else ages_s, measured=self._measured
         )
-        return verdict.values if self._lockstep or not verdict.holding else None
+        if verdict.holding:
+            stop = self._stop(now_ns)
+            return verdict.values if self._lockstep else stop
+        assert verdict.values is not None
+        self._safe, self._stops_left = verdict.values, self._stops
+        self.path = None
+        if self._whole and (self._path_is_due or self._lockstep):
+            self.path, self._path_is_due = self._ahead(verdict.values, now_ns), False
+        return verdict.values
+
+    def _ahead(self, values: NDArray[np.float64], now_ns: int) -> Path:
+        """What is left of the chunk behind `values`, which are sent now; at its end, those."""
+        wanted, due_ns = self._executor.ahead(now_ns)
+        safe = self._gate.path(wanted, due_ns)  # (n, action_dim)
+        return (safe, due_ns[: len(safe)]) if len(safe) else self._rest(values, now_ns)
+
+    def _rest(self, values: NDArray[np.float64], now_ns: int) -> Path:
+        return values[None], np.array([now_ns + self._period_ns], np.int64)
+
+    def _stop(self, now_ns: int) -> NDArray[np.float64] | None:
+        """(action_dim,) what ends all motion, for as long as it is to be said; None: the robot rests."""
+        if self._stops_left <= 0 or self._safe is None:
+            return None
+        self._stops_left -= 1
+        self._unanswered_ns = None  # this command rests on no decision
+        self._gate.halt(now_ns)
+        resting = np.where(self._velocity, 0.0, self._safe)
+        self.path, self._path_is_due = self._rest(resting, now_ns), True
+        return resting
 
     def sent(self, now_ns: int) -> None:
         """A command has left at `now_ns` on the clock of the observations [ns]."""

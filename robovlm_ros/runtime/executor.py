@@ -35,6 +35,8 @@ class ChunkExecutor:
             raise UserError("the greatest age of a chunk must be above 0 ns")
         self._binary = contract.binary
         self._orientations = contract.orientations
+        self._velocity = contract.velocity
+        self._step_ns = contract.step_ns
         self._max_age_ns = max_age_ns
         self._strategy = strategy
         self._chunk: ActionChunk | None = None
@@ -66,8 +68,24 @@ class ChunkExecutor:
 
         Between due times continuous dimensions are interpolated linearly and binary ones keep the earlier action;
         orientations relative to a tool frame go the short way and stay unit quaternions;
-        before the first due time the first action is in force, after the last the last one.
+        before the first due time the first action is in force, after the last the last one. A velocity is in force
+        only from the first due time until one step after the last; it is 0 otherwise.
         """
+        found = self._in_force(now_ns)
+        if found is not None and self._chunk is not None and self._velocity.any():
+            due_ns = self._chunk.due_ns
+            if not int(due_ns[0]) <= now_ns <= int(due_ns[-1]) + self._step_ns:
+                found[self._velocity] = 0.0
+        return found
+
+    def ahead(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """(n, action_dim) actions that are due after `now_ns` and (n,) when [ns]; none without a chunk."""
+        if self._chunk is None:
+            return np.zeros((0, len(self._binary))), np.zeros(0, np.int64)
+        later = self._chunk.due_ns > now_ns
+        return self._chunk.actions[later].astype(np.float64), self._chunk.due_ns[later]
+
+    def _in_force(self, now_ns: int) -> NDArray[np.float64] | None:
         chunk = self._chunk
         if chunk is None or abs(now_ns - int(chunk.due_ns[0])) > self._max_age_ns:
             return None

@@ -1,0 +1,196 @@
+"""Each shipped contract drives its robot over real topics: names, units, frames, stamps, and how motion ends."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rclpy
+import torch
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.node import Node
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from robovlm_ros import messages
+from robovlm_ros.contract import Contract, share_directory
+from robovlm_ros.nodes.policy_node import PolicyNode
+from robovlm_ros.vlm.checkpoint import save_policy
+from robovlm_ros.vlm.configuration import ActionTokenConfig
+from robovlm_ros.vlm.policy import ActionTokenPolicy
+from robovlm_ros.vlm.processor import ActionTokenProcessor
+from robovlm_ros.vlm.tiny import TinyVLMConfig, build_model, build_processor
+
+from .robots import picture
+
+SHIPPED = sorted(path.stem for path in (share_directory() / "config" / "robots").glob("*.yaml"))
+
+
+def make_checkpoint(folder: Path, contract: Contract) -> Path:
+    """A tiny policy with random weights for a contract; its actions are small against the limits."""
+    size = TinyVLMConfig(hidden_size=32, vision_layers=1, text_layers=1, heads=2)
+    words = build_processor(size)
+    vlm = build_model(size, words)
+    wide = contract.limits[:, 1] - contract.limits[:, 0]
+    config = ActionTokenConfig(
+        vlm_config=vlm.config,
+        contract=contract.to_dict(),
+        cameras=[camera.name for camera in contract.cameras],
+        state=list(contract.state_names),
+        head={"type": "mlp"},
+        action_statistics={"offset": [0.0] * len(wide), "scale": np.where(contract.binary, 1.0, wide / 20).tolist()},
+    )
+    policy = ActionTokenPolicy.from_vlm(vlm, config)
+    with torch.no_grad():
+        policy.action_token.normal_()
+    save_policy(folder, policy, ActionTokenProcessor(config, words))
+    return folder
+
+
+class Robot(Node):  # type: ignore[misc, unused-ignore]
+    """A robot that stands still, seen by its cameras, and writes down the messages that it receives."""
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__("robot")
+        self.contract = contract
+        self.sees = True
+        self.received: dict[str, list[tuple[float, Any]]] = {command.name: [] for command in contract.commands}
+        self._cameras = [
+            (camera, self.create_publisher(messages.message_class(camera.type), camera.topic, 10))
+            for camera in contract.cameras
+        ]
+        self._states = [
+            (source, self.create_publisher(messages.message_class(source.type), source.topic, 10))
+            for source in contract.state
+        ]
+        for command in contract.commands:
+            self.create_subscription(
+                messages.message_class(command.type),
+                command.topic,
+                lambda message, name=command.name: self.received[name].append((time.monotonic(), message)),
+                100,
+            )
+        self.instruction = self.create_publisher(String, contract.instruction_topic, 1)
+        self.create_timer(1.0 / contract.rate_hz, self._observe)
+
+    def _observe(self) -> None:
+        stamp_ns = int(self.get_clock().now().nanoseconds)
+        for source, publisher in self._states:
+            values = np.full(len(source.dims), 0.1)
+            message = messages.fill_state(messages.message_class(source.type)(), source, values, stamp_ns)
+            if hasattr(message, "name"):  # a driver's own order, with a joint that nobody asked for
+                message.name = ["wheel", *reversed(message.name)]
+                message.position = [9.0, *reversed(message.position)]
+            publisher.publish(message)
+        for i, (camera, publisher) in enumerate(self._cameras if self.sees else ()):
+            publisher.publish(picture(camera.type, camera.width, camera.height, i, 0, stamp_ns))
+
+
+class World:
+    """A robot and the policy node for it, spinning in this process."""
+
+    def __init__(self, contract: Contract, folder: Path) -> None:
+        rclpy.init(args=["--ros-args", "-p", f"checkpoint:={make_checkpoint(folder, contract)}"])
+        self._executor = MultiThreadedExecutor(num_threads=4)
+        self.robot = Robot(contract)
+        self.policy = PolicyNode()
+        self._executor.add_node(self.robot)
+        self._executor.add_node(self.policy)
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def begin(self) -> None:
+        self.wait(lambda: self.robot.instruction.get_subscription_count() >= 1, "the policy's subscription")
+        self.robot.instruction.publish(String(data="go there"))
+        self.wait(lambda: all(len(found) > 3 for found in self.robot.received.values()), "commands on every topic")
+
+    def wait(self, done: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            assert time.monotonic() < end, f"{what} did not happen within {seconds} s: {self.policy.failure}"
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        self.policy.close()
+        self._executor.shutdown()
+        rclpy.try_shutdown()
+        self._thread.join(10.0)
+
+
+@pytest.fixture
+def world(domain_id: int, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    made = World(request.param, tmp_path / "policy")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("world", [Contract.load(name) for name in SHIPPED], ids=SHIPPED, indirect=True)
+def test_every_command_comes_with_its_names_frame_stamp_and_limits(world: World) -> None:
+    robot, begin_ns = world.robot, int(world.robot.get_clock().now().nanoseconds)
+    world.begin()
+    end_ns = int(robot.get_clock().now().nanoseconds)
+    for command in robot.contract.commands:
+        names = [dim.name for dim in command.dims]
+        low, high = np.array([dim.limits for dim in command.dims]).T
+        for _, message in list(robot.received[command.name]):
+            values = messages.command_values(message, command)
+            sent = np.where([dim.kind == "binary" for dim in command.dims], np.where(values > 0.5, high, low), values)
+            assert (sent >= low - 1e-9).all()
+            assert (sent <= high + 1e-9).all()
+            if hasattr(message, "header"):
+                assert message.header.frame_id == command.frame
+                stamp_ns = messages.stamp_ns(message)
+                assert stamp_ns is not None
+                assert begin_ns <= stamp_ns <= end_ns + 1_000_000_000
+            if hasattr(message, "joint_names"):
+                assert list(message.joint_names) == names
+                points = [p.time_from_start.sec * 10**9 + p.time_from_start.nanosec for p in message.points]
+                assert points == sorted(points)
+                assert points[0] > 0
+                assert (len(points) > 1) == (command.trajectory == "chunk")
+
+
+@pytest.mark.parametrize("world", [Contract.load("diff_drive"), Contract.load("moveit_servo")], indirect=True)
+@pytest.mark.parametrize("ends", ["the camera", "stop"])
+def test_a_velocity_ends_with_zero_when_the_policy_cannot_go_on(world: World, ends: str) -> None:
+    robot = world.robot
+    world.begin()
+    command = robot.contract.commands[0]
+    assert np.abs(messages.command_values(robot.received[command.name][-1][1], command)).max() > 0
+    if ends == "the camera":
+        robot.sees = False
+    else:
+        stop = robot.create_client(Trigger, "/policy_node/stop")
+        assert stop.wait_for_service(timeout_sec=5.0)
+        stop.call_async(Trigger.Request())
+    asked = time.monotonic()
+    world.wait(lambda: not messages.command_values(robot.received[command.name][-1][1], command).any(), "zero velocity")
+    assert time.monotonic() - asked < 1.0
+    time.sleep(0.8)
+    count = len(robot.received[command.name])
+    time.sleep(0.3)
+    assert len(robot.received[command.name]) == count  # others may command now
+    assert not messages.command_values(robot.received[command.name][-1][1], command).any()
+
+
+def test_a_velocity_ends_with_zero_when_the_node_is_ended(domain_id: int, tmp_path: Path) -> None:
+    contract = Contract.load("diff_drive")
+    world = World(dataclasses.replace(contract, name="base"), tmp_path / "policy")
+    try:
+        world.begin()
+        world.policy.close()
+        received, base = world.robot.received["base"], contract.commands[0]
+        world.wait(lambda: not messages.command_values(received[-1][1], base).any(), "zero velocity")
+    finally:
+        world.close()
