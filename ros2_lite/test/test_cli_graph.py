@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ros2_lite.bags.reader import Bag
+from ros2_lite.bags.writer import BagWriter
 from ros2_lite.cli import main
 
 ROS2 = [sys.executable, "-m", "ros2_lite.cli"]
@@ -340,6 +342,64 @@ def test_a_lifecycle_is_told_and_moved_on(ros2: Ros2) -> None:
     assert ros2("lifecycle", "set", "/lab/demo", "configure").out == "Transitioning successful\n"
     assert ros2("lifecycle", "get").out == "/lab/demo: inactive [2]\n"
     assert ros2("lifecycle", "set", "/lab/demo", "1").err == "Transitioning failed\n"
+
+
+def test_what_was_recorded_is_played_to_other_topics(
+    ros2: Ros2, demo: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "bag"
+    arguments = ["bag", "record", "--topics", "/lab/chatter", "/camera/image_raw", "-o", str(folder)]
+    process = subprocess.Popen(
+        [*ROS2, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline()]
+    while "Stopping discovery" not in lines[-1]:
+        assert lines[-1], lines
+        lines.append(process.stdout.readline())
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in rest) == (0, False)
+    text = "".join(lines)
+    assert "Subscribed to topic '/lab/chatter'" in text
+    assert "Recording..." in text
+
+    bag = Bag(str(folder))
+    counts = {topic.name: topic.count for topic in bag.info.topics}
+    assert counts.keys() == {"/lab/chatter", "/camera/image_raw"}
+    assert min(counts.values()) > 3
+    done = ros2("bag", "play", str(folder), "-r", "4", "--topics", "/lab/chatter", "-m", "/lab/chatter:=/lab/heard")
+    assert (done.code, "Set rate to 4" in done.out + done.err) == (0, True)
+    end = time.monotonic() + 5
+    while demo.read_text().count("heard hello\n") < counts["/lab/chatter"] and time.monotonic() < end:
+        time.sleep(0.05)
+    assert demo.read_text().count("heard hello\n") == counts["/lab/chatter"]
+
+
+def test_a_played_bag_is_a_clock(ros2: Ros2, environment: dict[str, str], tmp_path: Path) -> None:
+    from rclpy.serialization import serialize_message
+    from std_msgs.msg import String
+
+    writer = BagWriter(str(tmp_path / "bag"))
+    writer.add_topic("/words", "std_msgs/msg/String", "")
+    for number in range(3):
+        writer.write("/words", bytes(serialize_message(String())), (1000 + number) * 10**9, 0)
+    writer.close()
+    arguments = ["topic", "echo", "/clock", "rosgraph_msgs/msg/Clock", "--field", "clock.sec"]
+    listener = subprocess.Popen([*ROS2, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+    end = time.monotonic() + 20
+    while "/clock" not in ros2("topic", "list").out:
+        assert time.monotonic() < end
+    begin = time.monotonic()
+    assert (
+        ros2("bag", "play", str(tmp_path / "bag"), "-r", "2", "--clock", "100", "--playback-duration", "1.5").code == 0
+    )
+    assert time.monotonic() - begin > 0.5  # the message at 1 s, and none of that at 2 s
+    listener.terminate()
+    seconds = [int(line) for line in listener.communicate(timeout=20)[0].splitlines() if line != "---"]
+    assert seconds == sorted(seconds)
+    assert {1000} <= set(seconds) <= {1000, 1001}
 
 
 def test_doctor_counts_failed_checks_and_reports_on_them(ros2: Ros2) -> None:
