@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import events
@@ -104,7 +104,7 @@ class TimerAction(Action):
         self.__cancel_on_shutdown = normalize_typed_substitution(cancel_on_shutdown, bool)
         self.__locals: dict[str, Any] = {}
         self.__cancelled = False
-        self.__handle: asyncio.TimerHandle | None = None
+        self.__disarm: Callable[[], None] | None = None
         self.__done: asyncio.Future[None] | None = None
 
     @property
@@ -126,8 +126,8 @@ class TimerAction(Action):
     def cancel(self) -> None:
         """Do not fire; harmless after it has fired, or before it was started."""
         self.__cancelled = True
-        if self.__handle is not None:
-            self.__handle.cancel()
+        if self.__disarm is not None:
+            self.__disarm()
         self.__finish()
 
     def __finish(self) -> None:
@@ -169,7 +169,12 @@ class TimerAction(Action):
                 self.cancel()
 
             context.register_event_handler(OnShutdown(on_shutdown=on_shutdown))
-        self.__handle = loop.call_later(perform_typed_substitution(context, self.__period, float), fire)
+        self.__disarm = self._arm(context, perform_typed_substitution(context, self.__period, float), fire)
+
+    def _arm(self, context: LaunchContext, seconds: float, fire: Callable[[], None]) -> Callable[[], None]:
+        """Have `fire` called in the loop's thread after `seconds`; return what prevents it."""
+        assert context.asyncio_loop is not None
+        return context.asyncio_loop.call_later(seconds, fire).cancel
 
     def get_asyncio_future(self) -> asyncio.Future[None] | None:
         return self.__done

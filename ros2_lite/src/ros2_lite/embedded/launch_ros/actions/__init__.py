@@ -1,5 +1,6 @@
 """Actions about ROS nodes."""
 
+from .lifecycle import LifecycleNode, LifecycleTransition
 from .node import Node
 from .ros_context import (
     PushROSNamespace,
@@ -10,11 +11,16 @@ from .ros_context import (
     SetROSLogDir,
     SetUseSimTime,
 )
+from .ros_timer import ROSTimer, RosTimer
 
 __all__ = [
+    "LifecycleNode",
+    "LifecycleTransition",
     "Node",
     "PushROSNamespace",
     "PushRosNamespace",
+    "ROSTimer",
+    "RosTimer",
     "SetParameter",
     "SetParametersFromFile",
     "SetROSLogDir",

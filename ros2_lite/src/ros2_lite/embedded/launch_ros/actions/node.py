@@ -182,8 +182,8 @@ class Node(ExecuteProcess):
     def __evaluate_names(self, context: LaunchContext) -> tuple[str | None, str | None]:
         name = None if self.__name is None else perform_substitutions(context, self.__name)
         given = None if self.__namespace is None else perform_substitutions(context, self.__namespace)
-        # An empty namespace is none: launch files pass one through an argument that is '' by default.
-        namespace = join_namespace(context.launch_configurations.get("ros_namespace"), given or None)
+        # An empty one, as launch files pass through an argument that is '' by default, is the one around it, or '/'.
+        namespace = join_namespace(context.launch_configurations.get("ros_namespace"), given)
         if name is not None:
             validate_node_name(name)
         if namespace is not None:
