@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.engine import PolicyEngine
-from robovlm_ros.training.finetuning import FinetuneOptions, _initialise, finetune
+from robovlm_ros.training.finetuning import FinetuneOptions, finetune
+from robovlm_ros.training.loop import initialise
 from robovlm_ros.training.preview import preview
 from robovlm_ros.training.reporting import Report
 from robovlm_ros.training.switches import Switches, apply_switches, trainable
@@ -235,7 +236,7 @@ def test_new_weights_of_the_resampler_follow_the_seed_alone() -> None:
     seeds = []
     for seed in (1, 2, 1):
         torch.randn(3)
-        _initialise(policy, seed)
+        initialise(policy, seed)
         seeds.append({name: value.clone() for name, value in policy.resampler.state_dict().items()})
     assert all(torch.equal(seeds[0][name], seeds[2][name]) for name in seeds[0])
     assert not torch.equal(seeds[0]["queries"], seeds[1]["queries"])

@@ -38,6 +38,11 @@ def add_options(arguments: argparse.ArgumentParser, cls: type[Any], configs: str
 
 def read_options(parsed: argparse.Namespace, cls: type[_T], configs: str) -> _T:
     """The options: defaults, then the YAML file, then the flags."""
+    return build(cls, given_options(parsed, cls, configs), "options")
+
+
+def given_options(parsed: argparse.Namespace, cls: type[Any], configs: str) -> dict[str, Any]:
+    """What a YAML file and flags say, flags winning; as it was written."""
     values: dict[str, Any] = {}
     if parsed.config is not None:
         path = Path(parsed.config)
@@ -48,6 +53,6 @@ def read_options(parsed: argparse.Namespace, cls: type[_T], configs: str) -> _T:
                 shipped = ", ".join(sorted(item.stem for item in folder.glob("*.yaml"))) or "none"
                 raise UserError(f"no configuration '{parsed.config}' (a YAML file, or one of: {shipped})")
         values.update(read_yaml(path))
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(cls)]
     values.update({name: value for name in names if (value := getattr(parsed, name)) is not None})
-    return build(cls, values, "options")
+    return values

@@ -63,11 +63,22 @@ class Alignment(nn.Module):
             instructions: B of them.
             valid: (B, C) or (B, W, C) 1 for target steps that count; observations of a window without one are left out.
         """
+        return self.compare(self.pool(latents, valid), instructions)
+
+    @staticmethod
+    def pool(latents: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+        """(B, D) what is compared of each sample; arguments as in `forward`."""
         pooled = latents.mean(-2)  # (B, D) or (B, W, D)
         if pooled.ndim == 3:
             counts = torch.ones_like(pooled[..., :1]) if valid is None else valid.amax(-1, keepdim=True).to(pooled)
             # those without a target may hold anything, even what is no number
             pooled = torch.where(counts > 0, pooled, 0.0).sum(1) / counts.sum(1).clamp(min=1.0)  # (B, D)
+        return pooled
+
+    def compare(self, pooled: torch.Tensor, instructions: Sequence[str]) -> torch.Tensor:
+        """Scalar loss of what `pool` gave (B, D), and B instructions; 0 for none."""
+        if not instructions:
+            return pooled.sum() + sum(0.0 * parameter.sum() for parameter in self.parameters())
         words = torch.stack([self.words(text) for text in instructions]).to(pooled)  # (B, D')
         numbers = {text: number for number, text in enumerate(dict.fromkeys(instructions))}
         same = torch.tensor([numbers[text] for text in instructions], device=pooled.device)  # (B,)

@@ -73,7 +73,12 @@ class Augmenter:
     def __init__(self, options: Augmentation, cameras: int, seed: int) -> None:
         self.options = options
         self.shifts = [options.shift_of(camera, cameras) for camera in range(cameras)]
+        self.seed = seed
         self.generator = np.random.default_rng(seed)
+
+    def begin(self, number: int) -> None:
+        """Let the next draw be that of one look of a training run: it depends on nothing that was drawn before."""
+        self.generator = np.random.default_rng([self.seed, number])
 
     def draw(self) -> list[Change]:
         """One change for each camera."""

@@ -130,7 +130,11 @@ class Cotraining:
         self._seed = seed
 
     def batches(self, size: int) -> Iterator[dict[str, torch.Tensor]]:
-        """Shuffled batches, epoch after epoch; the images of one are of one shape, so that they can be stacked."""
+        """Shuffled batches, epoch after epoch."""
+        return map(self.collate, self.draws(size))
+
+    def draws(self, size: int) -> Iterator[list[Exchange]]:
+        """What `batches` are made of; the images of one are of one shape, so that they can be stacked."""
         rng = np.random.default_rng(self._seed)
         shapes = sorted({exchange.shape for exchange in self.exchanges})
         groups = [[i for i, exchange in enumerate(self.exchanges) if exchange.shape == shape] for shape in shapes]
@@ -140,7 +144,7 @@ class Cotraining:
                 order = rng.permutation(group)
                 epoch += [order[start : start + size] for start in range(0, len(order), size)]
             for index in rng.permutation(len(epoch)):
-                yield self.collate([self.exchanges[item] for item in epoch[index]])
+                yield [self.exchanges[item] for item in epoch[index]]
 
     def collate(self, exchanges: Sequence[Exchange]) -> dict[str, torch.Tensor]:
         """The family's tensors (B, ...) for prompts with their answers, and ``answers`` (B, L), 1 where they lie."""

@@ -14,46 +14,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import WeightedRandomSampler
 
-from robovlm_ros.action import to_relative
-from robovlm_ros.checkpoints import Base, check_computing
+from robovlm_ros.checkpoints import check_computing
 from robovlm_ros.contract import NORMALISATIONS
 from robovlm_ros.errors import UserError
-from robovlm_ros.training.augmentation import Augmentation, Augmenter
-from robovlm_ros.training.auxiliary import Auxiliary, AuxiliaryOptions
+from robovlm_ros.training import processes
+from robovlm_ros.training.augmentation import Augmentation
+from robovlm_ros.training.auxiliary import AuxiliaryOptions
 from robovlm_ros.training.cache import open_cache
 from robovlm_ros.training.cotraining import check_learns, read_exchanges
 from robovlm_ros.training.features import FeatureEncoder
-from robovlm_ros.training.optimisation import PolicyOptimisation, build_optimizer
-from robovlm_ros.training.reporting import Report, quiet_trainer
-from robovlm_ros.training.switches import Switches, apply_switches, trainable
-from robovlm_ros.training.windows import (
-    Recording,
-    WindowDataset,
-    mixture_weights,
-    open_episodes,
-    read_recordings,
-    split,
-)
+from robovlm_ros.training.loop import Place, Trained, check_learned_types, set_statistics, train
+from robovlm_ros.training.optimisation import PolicyOptimisation
+from robovlm_ros.training.reporting import Report, say
+from robovlm_ros.training.runs import SavingOptions
+from robovlm_ros.training.saving import Evaluate
+from robovlm_ros.training.steps import check_parts
+from robovlm_ros.training.switches import Switches, apply_switches
+from robovlm_ros.training.windows import open_episodes, read_recordings
 from robovlm_ros.vlm.adapters import merge_adapters
 from robovlm_ros.vlm.agreement import check_family
 from robovlm_ros.vlm.backbone import family_of
 from robovlm_ros.vlm.checkpoint import load_vlm, name_base, resolve_device
 from robovlm_ros.vlm.computing import check_device, check_trained_types
 from robovlm_ros.vlm.configuration import ActionTokenConfig
-from robovlm_ros.vlm.heads import build_head, head_options
-from robovlm_ros.vlm.normalisation import fit, methods_of, relative_limits
+from robovlm_ros.vlm.heads import head_options
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 from robovlm_ros.vlm.prompts import PLAIN
-from robovlm_ros.vlm.resampler import Resampler, read_resampler, resampler_options
+from robovlm_ros.vlm.resampler import resampler_options
+
+__all__ = ["FinetuneOptions", "Trained", "configure", "feature_encoder", "finetune", "set_statistics", "train"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptions):
+class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptions, SavingOptions):
     """How a policy is made from episodes."""
 
     cameras: tuple[str, ...] = ()
@@ -87,7 +83,7 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
     action_normalisation: str = "quantile"
     """quantile, min_max, mean_std, mu_law, limits or identity, for dimensions of which the contract says nothing."""
     batch_size: int = 64
-    """Observations per step."""
+    """Observations per step, of all processes and accumulated parts together."""
     mixture: tuple[float, ...] = ()
     """Share of each folder of episodes among what is trained on, in their order, say 0.7, 0.3; empty: all observations
     count the same."""
@@ -117,6 +113,7 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
         PolicyOptimisation.__post_init__(self)
         Augmentation.__post_init__(self)
         AuxiliaryOptions.__post_init__(self)
+        SavingOptions.__post_init__(self)
         if self.workers < 0:
             raise UserError(f"workers must be at least 0, not {self.workers}")
         for name in ("chunk_size", "latent_num", "window"):
@@ -144,58 +141,73 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a fine-tuning gave."""
+def finetune(
+    options: FinetuneOptions,
+    directories: Path | Sequence[Path],
+    base: str,
+    report: Report,
+    output: Path | None = None,
+    *,
+    resume: bool = False,
+    evaluate: Evaluate | None = None,
+) -> Trained:
+    """Read the episodes in one folder or several and train a policy on the vision-language model ``base``.
 
-    policy: ActionTokenPolicy
-    processor: ActionTokenProcessor
-    figures: dict[str, Any]
-    """What was measured, for the model card."""
-    base: Base | None = None
-    """The vision-language model below, where its weights are not to be saved with the policy."""
-
-
-def finetune(options: FinetuneOptions, directories: Path | Sequence[Path], base: str, report: Report) -> Trained:
-    """Read the episodes in one folder or several and train a policy on the vision-language model ``base``."""
+    Checkpoints lie in ``output``, from the newest of which ``resume`` goes on; ``evaluate`` measures some of them.
+    """
     sources = [directories] if isinstance(directories, Path) else list(directories)
     if options.mixture and len(options.mixture) != len(sources):
         raise UserError(
             f"mixture has {len(options.mixture)} shares for {len(sources)} folders of episodes: give one for each"
         )
+    if options.saves and output is None:
+        raise ValueError("checkpoints need an output folder")
+    processes.join(options.device)
+    check_parts(options.batch_size, options.accumulate, processes.count())
     torch.set_num_threads(options.threads)
-    device = resolve_device(options.device)
+    device = processes.own_device(resolve_device(options.device))
     check_device(options.attention, device)
+    if processes.sharded() and options.lora_rank:
+        raise UserError("FSDP spreads weights that learn, and with lora_rank few do: start finetune with DDP instead")
     if options.cotrain_data is not None:
         read_exchanges(options.cotrain_data)  # what is wrong with it is said now, not when all else has been read
     cache = open_cache(options.cache)
     vlm, backbone_processor = load_vlm(base, options.dtype, options.attention)
-    below = name_base(base) if options.save == "adapters" else None
+    below = name_base(base) if options.save == "adapters" or options.saves else None
     vlm.to(device)
     episodes = open_episodes(sources)
+    if options.evaluate_every and episodes[0].contract.simulator != "mujoco":
+        raise UserError(
+            f"evaluate_every: contract '{episodes[0].contract.name}' names no simulator (simulator: mujoco)"
+        )
     config = configure(options, vlm.config, episodes[0].contract, backbone_processor)
-    print(f"{report.name}: prompt {config.prompt!r}", flush=True)
+    say(f"{report.name}: prompt {config.prompt!r}")
     processor = ActionTokenProcessor(config, backbone_processor)
     policy = ActionTokenPolicy.from_vlm(vlm, config)
     check_family(policy, processor)
     apply_switches(policy, options, options.seed)
     check_trained_types(policy)
+    check_learned_types(policy, options.precision)
 
     def progress(done: int, total: int) -> None:
         if done % max(1, total // 10) == 0:
-            print(f"{report.name}: read {done}/{total} episodes", flush=True)
+            say(f"{report.name}: read {done}/{total} episodes")
 
     start = time.monotonic()
     encode = feature_encoder(policy, options, device)
-    recordings = read_recordings(
-        episodes, processor, options.chunk_size, encode, progress, raw=options.augments, cache=cache
-    )
+    with processes.first_alone():
+        recordings = read_recordings(
+            episodes, processor, options.chunk_size, encode, progress, raw=options.augments, cache=cache
+        )
     reading = time.monotonic() - start
-    trained = train(options, policy, processor, recordings, report, sources)
-    if below is None:
+    place = None
+    if output is not None:
+        place = Place(folder=output, base=base, below=below, resume=resume, evaluate=evaluate)
+    trained = train(options, policy, processor, recordings, report, sources, place)
+    if options.save == "merged":
         merge_adapters(policy)
     trained.figures.update(read_seconds=round(reading, 1), base=Path(base).name)
-    return dataclasses.replace(trained, base=below)
+    return dataclasses.replace(trained, base=below if options.save == "adapters" else None)
 
 
 def configure(
@@ -242,148 +254,3 @@ def feature_encoder(policy: ActionTokenPolicy, options: FinetuneOptions, device:
     if options.train_vision or not options.cache_features:
         return None
     return FeatureEncoder(policy, options.batch_size, device)
-
-
-def set_statistics(
-    options: FinetuneOptions, processor: ActionTokenProcessor, recordings: Sequence[Recording]
-) -> ActionTokenProcessor:
-    """A processor with the statistics of these recordings' states and (relative) actions."""
-    config, contract = processor.config, processor.contract
-    states = np.concatenate([recording.states for recording in recordings])[:, processor.state_index]
-    relative = []
-    for recording in recordings:
-        state = np.broadcast_to(recording.states[:, None], (*recording.actions.shape[:2], recording.states.shape[1]))
-        relative.append(to_relative(contract, recording.actions, state)[recording.valid])  # (valid steps, A)
-    if len(processor.state_index):
-        said = [contract.state_normalisations[index] for index in processor.state_index]
-        config.state_statistics = fit(methods_of(said, options.state_normalisation), states).to_dict()
-    methods = methods_of([dim.normalise for dim in contract.action_dims], options.action_normalisation)
-    actions = fit(methods, np.concatenate(relative), contract.binary, relative_limits(contract))
-    config.action_statistics = actions.to_dict()
-    return ActionTokenProcessor(config, processor.backbone)
-
-
-def train(
-    options: FinetuneOptions,
-    policy: ActionTokenPolicy,
-    processor: ActionTokenProcessor,
-    recordings: Sequence[Recording],
-    report: Report,
-    sources: Sequence[Path] = (),
-) -> Trained:
-    """Train the policy in place on recordings; the statistics are those of the training share.
-
-    ``sources`` are the folders that the options' mixture speaks of.
-    """
-    from transformers import Trainer
-
-    training, validation = split(recordings, options.validation_share, options.seed)
-    processor = set_statistics(options, processor, training)
-    _initialise(policy, options.seed)
-    augmenter = Augmenter(options, len(processor.cameras), options.seed) if options.augments else None
-    dataset = WindowDataset(training, processor, augmenter)
-    held_out = WindowDataset(validation, processor)
-    if options.alignment_weight and len({text for recording in training for text in recording.instructions}) < 2:
-        raise UserError("alignment_weight: all episodes follow one instruction, nothing to be told apart: leave it off")
-    beside = Auxiliary(policy, processor, options, options.seed, dataset.instruction)
-    optimizer = build_optimizer(policy, options)
-    beside.join(optimizer, options)
-
-    weights = mixture_weights(training, sources, options.mixture) if options.mixture else None
-
-    class PolicyTrainer(Trainer):  # type: ignore[misc]
-        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if weights is None:
-                return super()._get_train_sampler(train_dataset)
-            generator = torch.Generator().manual_seed(options.seed)
-            return WeightedRandomSampler(weights.tolist(), len(dataset), generator=generator)
-
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
-            items = inputs.pop("item")
-            output = model(**inputs)
-            output.loss = beside.loss(output, items, inputs.get("valid"))
-            if not bool(torch.isfinite(output.loss)):
-                names = ", ".join(dataset.name(int(item)) for item in items[:4])
-                raise UserError(
-                    f"the loss is {output.loss.item()} at step {self.state.global_step} for {names}, ...: "
-                    "look at these observations or lower learning_rate"
-                )
-            return (output.loss, output) if return_outputs else output.loss
-
-    def measure() -> dict[str, float]:
-        error = {"validation_error": validation_error(policy, held_out, limit=512)} if validation else {}
-        return {**beside.figures(), **error}
-
-    start = time.monotonic()
-    trainer = quiet_trainer(
-        PolicyTrainer,
-        model=policy,
-        dataset=dataset,
-        collator=processor.collate,
-        options=options,
-        report=report,
-        measure=measure,
-        optimizer=optimizer,
-        device=options.device,
-        workers=options.workers,
-    )
-    trainer.train()
-    policy.eval()
-    figures = {
-        "episodes": len(training),
-        "validation_episodes": len(validation),
-        "observations": len(dataset),
-        "steps": options.steps,
-        "train_seconds": round(time.monotonic() - start, 1),
-        "train_loss": report.last("loss"),
-        **beside.figures(),
-        "validation_error": validation_error(policy, held_out) if validation else None,
-        "trainable": [dataclasses.asdict(row) for row in trainable(policy)],
-        "options": dataclasses.asdict(options),
-    }
-    return Trained(policy=policy, processor=processor, figures=figures)
-
-
-def _initialise(policy: ActionTokenPolicy, seed: int) -> None:
-    """New weights that depend on the seed alone, whatever was drawn before."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        # built anew, for not every part of every head can reset itself
-        policy.head.load_state_dict(build_head(policy.head.shape, policy.config.head or {}).state_dict())
-        policy.inherit()
-        if policy.state_token is not None:
-            policy.state_token.reset_parameters()
-        if policy.action_token is not None:
-            torch.nn.init.zeros_(policy.action_token)
-        if policy.resampler is not None:
-            fresh = Resampler(policy.backbone.hidden_size, read_resampler(policy.config.resampler))
-            policy.resampler.load_state_dict(fresh.state_dict())
-
-
-@torch.inference_mode()
-def validation_error(policy: ActionTokenPolicy, dataset: WindowDataset, limit: int | None = None) -> float:
-    """Mean absolute error of continuous actions over valid steps, in the contract's units, on evenly spread items."""
-    training = policy.training
-    policy.eval()
-    processor = dataset.processor
-    continuous = ~processor.contract.binary
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(limit or len(dataset), len(dataset))).round().astype(int))
-    total, count = 0.0, 0.0
-    for start in range(0, len(chosen), 64):
-        batch = processor.collate([dataset[int(item)] for item in chosen[start : start + 64]])
-        batch = {key: value.to(policy.device) for key, value in batch.items() if key != "item"}
-        targets, valid = batch.pop("actions"), batch.pop("valid")
-        decided = policy(**batch).actions
-        if processor.config.history == "policy_head" and processor.config.window > 1:
-            # (B, W, C, A): of each window, the observation that it was made for; interleaved windows count as a whole,
-            # for running decides behind 1 to W observations alike
-            last = (valid.amax(-1).sum(-1).long() - 1, torch.arange(len(valid), device=valid.device))
-            decided, targets, valid = (value[last[1], last[0]] for value in (decided, targets, valid))
-        wanted, given = (
-            processor.action_normaliser.restore(value.double().cpu().numpy()) for value in (targets, decided)
-        )
-        counts = valid.double().cpu().numpy()  # (B, C)
-        total += float((np.abs(given - wanted)[..., continuous] * counts[..., None]).sum())
-        count += float(counts.sum()) * int(continuous.sum())
-    policy.train(training)
-    return total / max(count, 1.0)

@@ -13,6 +13,9 @@ from robovlm_ros.vlm.policy import ActionTokenPolicy
 SCHEDULES = {"cosine": "cosine", "constant": "constant_with_warmup"}
 """Name → transformers' name of what the learning rate does behind the warm-up."""
 
+PRECISIONS = ("float32", "bfloat16")
+"""What a training computes in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
@@ -21,7 +24,7 @@ class Optimisation:
     steps: int = 2000
     """Optimiser steps."""
     batch_size: int = 64
-    """Samples per step."""
+    """Samples per step, of all processes together."""
     learning_rate: float = 1e-3
     """Largest learning rate of AdamW."""
     schedule: str = "cosine"
@@ -61,9 +64,27 @@ class PolicyOptimisation(Optimisation):
     """Learning rate of action tokens and state token, as a multiple of learning_rate; None: new_rate."""
     head_rate: float | None = None
     """Learning rate of the policy head, as a multiple of learning_rate; None: new_rate."""
+    accumulate: int = 1
+    """Parts that a step is computed in, one after the other: as much memory as for batch_size / accumulate
+    observations in each process, and the same gradients."""
+    gradient_checkpointing: bool = False
+    """Keep only what enters each layer of the backbone, and compute the rest again for gradients: less memory, more
+    time."""
+    precision: str = "float32"
+    """What is computed in: float32 (as in the weights' own type), or bfloat16 where it is harmless (mixed precision);
+    what learns is in float32 either way."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.accumulate < 1:
+            raise UserError(f"accumulate must be at least 1, not {self.accumulate}")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision '{self.precision}' is not one of: {', '.join(PRECISIONS)}")
+        if self.batch_size % self.accumulate:
+            raise UserError(
+                f"batch_size {self.batch_size} cannot be computed in {self.accumulate} parts that are alike: choose "
+                "an accumulate that divides it"
+            )
         for name in ("new_rate", "token_rate", "head_rate"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))

@@ -34,11 +34,13 @@ def save_policy(
     policy: ActionTokenPolicy,
     processor: ActionTokenProcessor,
     base: Base | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
     """Write everything that is needed to act: weights, configuration, processor, contract, statistics.
 
     With ``base``, what was learned is written alone, beside the base's name: see `robovlm_ros.vlm.adapters`. A
-    relative name is one from where the program runs, and is written as one from the folder.
+    relative name is one from where the program runs, and is written as one from the folder. ``weights`` are the
+    policy's by name, where its own are spread over processes.
     """
     path = Path(folder)
     for stale in (
@@ -54,7 +56,7 @@ def save_policy(
         policy.config.base = None
         vlm = policy.vlm.config
         vlm.name_or_path = Path(vlm.name_or_path).name if Path(vlm.name_or_path).exists() else vlm.name_or_path
-        save_vlm(path, policy, processor.backbone)
+        save_vlm(path, policy, processor.backbone, weights)
     else:
         save_adapters(path, policy, base)
         with quiet():
@@ -64,11 +66,13 @@ def save_policy(
     (path / CONTRACT).write_text(text, encoding="utf-8")
 
 
-def save_vlm(folder: str | os.PathLike[str], model: Any, processor: Any) -> Path:
-    """Write a transformers checkpoint folder: weights, configuration and processor; returns its path."""
+def save_vlm(
+    folder: str | os.PathLike[str], model: Any, processor: Any, weights: Mapping[str, torch.Tensor] | None = None
+) -> Path:
+    """Write a transformers checkpoint folder: weights (the model's own by default), configuration and processor."""
     path = Path(folder)
     with quiet():
-        model.save_pretrained(path)
+        model.save_pretrained(path, state_dict=None if weights is None else dict(weights))
         processor.save_pretrained(path)
     _readable(path)
     return path
