@@ -112,7 +112,7 @@ class Aligner:
             self.set_instruction(messages.instruction(message), stamp_ns)
         for camera in self.cameras:
             if camera.topic == topic:
-                self.add_image(camera.name, stamp_ns, functools.partial(messages.image, message, camera.type))
+                self.add_image(camera.name, stamp_ns, functools.partial(messages.image, message, camera))
         for source in self.contract.state:
             if source.topic == topic:
                 self.add_state(source.name, stamp_ns, messages.state_values(message, source))

@@ -67,6 +67,8 @@ class Camera:
     """Image height [px]."""
     frame: str = ""
     """Optical frame, ``frame_id`` of the images."""
+    depth: tuple[float, float] | None = None
+    """Distances that a depth camera's images show, from white to black [m]; None: it has no depth."""
     max_age_s: float = 0.5
     """The robot holds when the newest image is older than this [s]."""
 
@@ -339,7 +341,7 @@ def _items(values: Any, where: str) -> list[tuple[dict[str, Any], str]]:
     return [(dict(item), f"{where}: {item.get('name', number)}") for number, item in enumerate(items, start=1)]
 
 
-_SILENT = ("normalise", "relative_to", "trajectory", "max_effort")
+_SILENT = ("normalise", "relative_to", "trajectory", "max_effort", "depth")
 
 
 def _plain(value: Any) -> Any:
@@ -391,6 +393,8 @@ def _check(contract: Contract) -> None:
         one_of(camera.type, CAMERA_TYPES, f"camera '{camera.name}': type")
         for name in ("width", "height", "max_age_s"):
             positive(getattr(camera, name), f"camera '{camera.name}': {name}")
+        if camera.depth is not None and not 0 <= camera.depth[0] < camera.depth[1] < math.inf:
+            raise UserError(f"{where}: camera '{camera.name}': depth must be [nearest, farthest] in metres")
     for source in contract.state:
         one_of(source.type, STATE_TYPES, f"state '{source.name}': type")
         positive(source.max_age_s, f"state '{source.name}': max_age_s")

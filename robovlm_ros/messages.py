@@ -65,15 +65,13 @@ def instruction(message: Any) -> str:
 # --- images --------------------------------------------------------------------------------------------------
 
 
-def image(message: Any, type_name: str) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB of a ``sensor_msgs/msg/Image`` or ``CompressedImage``."""
-    if type_name == "sensor_msgs/msg/Image":
-        return decode_image(
-            message.encoding, message.width, message.height, message.step, message.is_bigendian, message.data
-        )
-    if type_name == "sensor_msgs/msg/CompressedImage":
+def image(message: Any, camera: Camera) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB of a camera's ``sensor_msgs/msg/Image`` or ``CompressedImage``."""
+    if camera.type == "sensor_msgs/msg/CompressedImage":
         return decode_compressed(message.format, message.data)
-    raise UserError(f"image type '{type_name}' is not one of: sensor_msgs/msg/Image, sensor_msgs/msg/CompressedImage")
+    return decode_image(
+        message.encoding, message.width, message.height, message.step, message.is_bigendian, message.data, camera.depth
+    )
 
 
 # --- state ---------------------------------------------------------------------------------------------------

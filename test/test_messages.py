@@ -47,7 +47,7 @@ def make_command(kind: str, names: tuple[str, ...], **dim: Any) -> Command:
     return Command(name="part", topic="/part", type=kind, dims=dims, frame="base_link")
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("encoding", RAW)
 @pytest.mark.parametrize("padding", [0, 5])
 def test_every_encoding_becomes_rgb_and_row_padding_is_skipped(encoding: str, padding: int) -> None:
     pixels = RAW[encoding]
@@ -60,6 +60,71 @@ def test_every_encoding_becomes_rgb_and_row_padding_is_skipped(encoding: str, pa
         np.testing.assert_array_equal(image, expected)
 
 
+@pytest.mark.parametrize("bigendian", [0, 1])
+def test_of_sixteen_bits_the_higher_eight_are_the_brightness(bigendian: int) -> None:
+    wide = (COLOURS.astype(np.uint16) << 8) + 199
+    data = wide.astype(">u2" if bigendian else "<u2").tobytes()
+    np.testing.assert_array_equal(decode_image("rgb16", 2, 2, 12, bigendian, data), COLOURS)
+    mono = wide[..., :1].astype(">u2" if bigendian else "<u2").tobytes()
+    np.testing.assert_array_equal(
+        decode_image("mono16", 2, 2, 4, bigendian, mono), np.repeat(COLOURS[..., :1], 3, axis=2)
+    )
+
+
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name.startswith("bayer")])
+def test_a_mosaic_keeps_what_it_measured_and_a_smooth_image_comes_back(encoding: str) -> None:
+    y, x = np.mgrid[0:6, 0:8]
+    image = np.stack([10 + 4 * x, 50 + 8 * y, 200 - 4 * x - 8 * y], axis=2)  # (6, 8, 3), linear
+    tiles = encoding[len("bayer_") :][:4]
+    channel = np.array(["rgb".index(name) for name in tiles]).reshape(2, 2)[y % 2, x % 2]  # (6, 8)
+    mosaic = np.take_along_axis(image, channel[..., None], axis=2)[..., 0]
+    data = (mosaic << 8).astype("<u2").tobytes() if encoding.endswith("16") else mosaic.astype(np.uint8).tobytes()
+    found = decode_image(encoding, 8, 6, 8 * (len(data) // 48), 0, data)
+    np.testing.assert_array_equal(found[1:-1, 1:-1], image[1:-1, 1:-1])
+    np.testing.assert_array_equal(np.take_along_axis(found, channel[..., None], axis=2)[..., 0], mosaic)
+
+
+@given(st.lists(st.integers(0, 255), min_size=8, max_size=8))
+def test_yuv_follows_its_recommendation_in_both_byte_orders(values: list[int]) -> None:
+    y0, y1, y2, y3, u0, v0, u1, v1 = values
+    expected = []
+    for y, u, v in ((y0, u0, v0), (y1, u0, v0), (y2, u1, v1), (y3, u1, v1)):  # ITU-R BT.601, limited range
+        luma, blue, red = (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
+        rgb = (luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue)
+        expected.append([255 * min(max(part, 0.0), 1.0) for part in rgb])
+    for encoding, data in (
+        ("yuv422", [u0, y0, v0, y1, u1, y2, v1, y3]),
+        ("yuv422_yuy2", [y0, u0, y1, v0, y2, u1, y3, v1]),
+    ):
+        image = decode_image(encoding, 4, 1, 8, 0, data)
+        np.testing.assert_allclose(image[0], expected, atol=0.51)
+
+
+@pytest.mark.parametrize("bigendian", [0, 1])
+def test_depth_is_light_where_it_is_near_and_black_where_nothing_was_measured(bigendian: int) -> None:
+    order = ">" if bigendian else "<"
+    millimetres = np.array([[0, 500, 1000, 3000]]).astype(order + "u2")
+    metres = np.array([[np.nan, 0.5, 1.0, np.inf]]).astype(order + "f4")
+    for encoding, depth in (("16UC1", millimetres), ("32FC1", metres)):
+        image = decode_image(encoding, 4, 1, depth.nbytes, bigendian, depth.tobytes(), (0.0, 2.0))
+        assert image[0, :, 0].tolist() == [0, 191, 128, 0]
+    with pytest.raises(UserError, match="give the camera 'depth"):
+        decode_image("16UC1", 4, 1, 8, 0, millimetres.tobytes())
+
+
+def test_the_contract_says_how_far_a_depth_camera_looks() -> None:
+    values = Contract.load("tabletop").to_dict()
+    values["cameras"][1] |= {"depth": [0.0, 2.0], "width": 2, "height": 1}
+    camera = Contract.from_dict(values).cameras[1]
+    message = messages.message_class(camera.type)()
+    message.height, message.width, message.step, message.encoding = 1, 2, 4, "16UC1"
+    message.data = np.array([0, 1000], "<u2").tobytes()
+    assert messages.image(message, camera)[0, :, 0].tolist() == [0, 128]
+    values["cameras"][1]["depth"] = [2.0, 1.0]
+    with pytest.raises(UserError, match="camera 'wrist': depth must be"):
+        Contract.from_dict(values)
+
+
 def test_a_decoded_image_is_a_copy_of_the_message() -> None:
     data = bytearray(COLOURS.tobytes())
     image = decode_image("rgb8", 2, 2, 6, 0, data)
@@ -69,7 +134,14 @@ def test_a_decoded_image_is_a_copy_of_the_message() -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "width", "step", "text"),
-    [("32FC1", 2, 8, "not one of: rgb8"), ("rgb8", 2, 5, "step 5"), ("rgb8", 4, 12, "12 bytes"), ("rgb8", 0, 0, "0x2")],
+    [
+        ("64FC1", 2, 8, "not one of: rgb8"),
+        ("rgb8", 2, 5, "step 5"),
+        ("rgb8", 4, 12, "12 bytes"),
+        ("rgb8", 0, 0, "0x2"),
+        ("yuyv", 3, 6, "3x2 cannot be yuyv"),
+        ("bayer_rggb8", 1, 6, "1x2 cannot be bayer_rggb8"),
+    ],
 )
 def test_an_image_that_cannot_be_read_is_refused_in_one_line(encoding: str, width: int, step: int, text: str) -> None:
     with pytest.raises(UserError, match=text) as error:

@@ -57,7 +57,7 @@ class Watcher(Node):  # type: ignore[misc, unused-ignore]
         is_camera = source in CONTRACT.cameras
 
         def receive(message: Any) -> None:
-            value = messages.image(message, source.type) if is_camera else messages.state_values(message, source)
+            value = messages.image(message, source) if is_camera else messages.state_values(message, source)
             seen.append((messages.stamp_ns(message) or 0, value))
 
         return receive

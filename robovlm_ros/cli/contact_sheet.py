@@ -81,7 +81,7 @@ def _frames(episode: Episode, camera: Camera) -> Sequence[tuple[int, Image.Image
 def _thumbnail(message: Any, camera: Camera) -> tuple[int, Image.Image]:
     try:
         decoded = message.decode()
-        image = Image.fromarray(messages.image(decoded, camera.type))
+        image = Image.fromarray(messages.image(decoded, camera))
         stamp_ns = messages.stamp_ns(decoded) or message.receive_ns
     except UserError:
         return message.receive_ns, Image.new("RGB", TILE, GREY)
