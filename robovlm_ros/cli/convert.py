@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robovlm_ros.checkpoints import find_base, find_checkpoint
-from robovlm_ros.cli import convert_lerobot
+from robovlm_ros.cli import convert_calvin, convert_lerobot
 from robovlm_ros.cli.command import parser, run
 from robovlm_ros.errors import UserError
 
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         merge.add_argument("--base", type=Path, metavar="FOLDER", help="where the base lies, if not where it was")
         merge.set_defaults(command=_merge)
         convert_lerobot.add_commands(commands)
+        convert_calvin.add_command(commands)
         options = top.parse_args(arguments)
         status: int = options.command(options)
         return status

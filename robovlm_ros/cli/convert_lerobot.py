@@ -58,7 +58,7 @@ def add_commands(commands: Commands) -> None:
     for field in fields(VideoOptions):
         flag = f"--{field.name.replace('_', '-')}"
         lerobot.add_argument(flag, type=type(field.default), default=field.default, help=docs[field.name])
-    _add_workers(lerobot)
+    add_workers(lerobot)
     lerobot.set_defaults(command=_to_lerobot)
     episodes = commands.add_parser(
         "episodes",
@@ -70,7 +70,7 @@ def add_commands(commands: Commands) -> None:
     episodes.add_argument("dataset", type=Path, metavar="LEROBOT", help="folder of the data set")
     add_episode_options(episodes)
     episodes.add_argument("--contract", metavar="FILE", help="contract of the robot; default: that of the data set")
-    _add_workers(episodes)
+    add_workers(episodes)
     episodes.set_defaults(command=_to_episodes)
 
 
@@ -86,7 +86,8 @@ def add_episode_options(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--compress", action="store_true", help="compress with zstd: smaller and slower")
 
 
-def _add_workers(arguments: argparse.ArgumentParser) -> None:
+def add_workers(arguments: argparse.ArgumentParser) -> None:
+    """How many processes convert."""
     workers = os.cpu_count() or 1
     arguments.add_argument("--workers", type=int, default=workers, help="processes, each with an episode")
 

@@ -80,18 +80,27 @@ class LeRobotReader:
         found: list[dict[str, Any]] = self._read_json(layout.CONTRACTS_FILE)
         return found
 
-    @cached_property
-    def records(self) -> dict[tuple[int, int], dict[str, Any]]:
-        """What this package kept of each episode, by its first stamp and its number of frames.
+    def record(self, episode: int, first_stamp_ns: int) -> dict[str, Any]:
+        """What this package kept of the episode that begins with this stamp [ns]; empty if it kept nothing.
 
-        Not by its number, for LeRobot's tools delete and merge episodes and number them anew.
+        It need not be the line of the same number, for LeRobot's tools delete and merge episodes and number them anew.
         """
+        wanted = (first_stamp_ns, self.episodes[episode]["length"])
+        for record in [*self._records[episode : episode + 1], *self._records]:
+            if (record["first_stamp_ns"], record["frames"]) == wanted:
+                return record
+        return {}
+
+    @cached_property
+    def _records(self) -> list[dict[str, Any]]:
         path = self.path / layout.RECORDS_FILE
         if not path.is_file():
-            return {}
+            return []
         try:
             found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-            return {(record["first_stamp_ns"], record["frames"]): record for record in found}
+            for record in found:
+                _ = record["first_stamp_ns"], record["frames"]
+            return found
         except (ValueError, KeyError, TypeError) as error:
             raise self._broken(f"{layout.RECORDS_FILE}: {error}") from error
 

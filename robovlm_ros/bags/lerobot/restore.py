@@ -79,7 +79,7 @@ def _record(reader: LeRobotReader, number: int) -> dict[str, Any]:
     if layout.STAMP not in reader.features:
         return {}
     first = reader.columns(number, [layout.STAMP])[layout.STAMP]
-    return reader.records.get((int(first[0]), len(first)), {})
+    return reader.record(number, int(first[0]))
 
 
 def _numbers(reader: LeRobotReader, number: int, contract: Contract) -> dict[str, NDArray[Any]]:

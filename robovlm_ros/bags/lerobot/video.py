@@ -30,7 +30,7 @@ class VideoOptions:
 
     codec: str = "h264"
     """Codec, h264 or av1: av1 files are smaller and take several times longer to write."""
-    crf: int = 18
+    crf: int = 23
     """Constant rate factor: 0 is the best quality; h264: to 51, av1: to 63."""
     keyframe_interval: int = 2
     """Every so many frames one that needs no other: training reads frames in any order."""
