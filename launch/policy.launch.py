@@ -51,6 +51,12 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument("seed", default_value="0", description="Seed of the simulator's first scene"),
             DeclareLaunchArgument(
+                "pads", default_value="0", description="Coloured pads on the simulator's table, 0 to 2"
+            ),
+            DeclareLaunchArgument(
+                "task", default_value="reach", description="What the demo asks for: reach, push, lift, put, all, ..."
+            ),
+            DeclareLaunchArgument(
                 "record", default_value="true", choices=BOOLEANS, description="Have the recorder ready (~/start begins)"
             ),
             DeclareLaunchArgument(
@@ -111,6 +117,7 @@ def generate_launch_description() -> LaunchDescription:
                     *("--film", LaunchConfiguration("film")),
                     *("--scenes", LaunchConfiguration("scenes")),
                     *("--seed", LaunchConfiguration("seed")),
+                    *("--task", LaunchConfiguration("task")),
                     *("--lockstep", LaunchConfiguration("lockstep")),
                 ],
                 condition=IfCondition(LaunchConfiguration("demo")),
@@ -142,7 +149,7 @@ def _robot(context: LaunchContext) -> list[Any]:
             PythonLaunchDescriptionSource(str(Path(__file__).with_name("sim.launch.py"))),
             launch_arguments=[
                 ("simulator", simulator),
-                *((name, LaunchConfiguration(name)) for name in ("contract", "lockstep", "seed")),
+                *((name, LaunchConfiguration(name)) for name in ("contract", "lockstep", "seed", "pads")),
             ],
         )
     ]

@@ -29,6 +29,7 @@ def generate_launch_description() -> LaunchDescription:
                 description="What plays the robot; none: a real one is there",
             ),
             DeclareLaunchArgument("seed", default_value="0", description="Seed of the first scene; a reset adds 1"),
+            DeclareLaunchArgument("pads", default_value="0", description="Coloured pads on the table, 0 to 2"),
             DeclareLaunchArgument(
                 "lockstep",
                 default_value="false",
@@ -50,6 +51,7 @@ def generate_launch_description() -> LaunchDescription:
                     {
                         "contract": _typed("contract", str),
                         "seed": _typed("seed", int),
+                        "pads": _typed("pads", int),
                         "lockstep": _typed("lockstep", bool),
                         "publish_clock": _typed("publish_clock", bool),
                         "real_time_factor": _typed("real_time_factor", float),

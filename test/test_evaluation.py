@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from robovlm_ros.cli.evaluate import Episode, latency, summary, wilson
+from robovlm_ros.cli.episodes import Episode
+from robovlm_ros.cli.evaluate import latency, summary, wilson
 from robovlm_ros.contract import Contract
 from robovlm_ros.nodes.diagnostics import in_words
 from robovlm_ros.runtime.control import Controller
@@ -34,6 +37,22 @@ def test_rates_count_episodes_within_each_radius_and_at_another_block() -> None:
     assert summary(done, [], "lockstep", 3, 1.0)["no_language_success_rate"] is None
     assert episode(SUCCESS_RADII_M[-1] - 1e-6).success
     assert not episode(SUCCESS_RADII_M[-1]).success
+
+
+def test_each_task_has_figures_of_its_own() -> None:
+    lift = {"task": "lift", "stages": {"held": True}}
+    done = [
+        episode(0.01),
+        dataclasses.replace(episode(0.0), done=True, **lift),  # type: ignore[arg-type]
+        dataclasses.replace(episode(0.01), done=False, **lift),  # type: ignore[arg-type]
+    ]
+    figures = summary(done, done[2:], "lockstep", 3, 1.0)
+    assert figures["success_rate"] == pytest.approx(2 / 3)
+    assert "success_rate_2cm" not in figures
+    reach, lifts = figures["tasks"]["reach"], figures["tasks"]["lift"]
+    assert (reach["success_rate"], reach["success_rate_2cm"], reach["no_language_success_rate"]) == (1.0, 1.0, None)
+    assert (lifts["success_rate"], lifts["no_language_success_rate"], lifts["stages"]) == (0.5, 0.0, {"held": 1.0})
+    assert lifts["success_interval_95"] == list(wilson(1, 2))
 
 
 def test_latency_is_read_from_what_the_policy_really_says() -> None:

@@ -141,11 +141,15 @@ def test_the_localisation_error_is_that_of_guessing_for_an_untrained_model() -> 
 
 
 def test_the_vocabulary_knows_every_word_of_tasks_and_questions() -> None:
-    from robovlm_ros.sim.questions import LABELS, NOUNS, PURPOSE, WHERE, where_phrase
+    from robovlm_ros.sim.questions import ALL_LABELS, NOUNS, PURPOSE, THEN, WHERE, where_phrase
     from robovlm_ros.sim.tasks import vocabulary
 
-    said = [*vocabulary(), *NOUNS, *LABELS, *" ".join(map(where_phrase, LABELS)).split()]
-    said += [word for phrase in (*WHERE, PURPOSE) for word in phrase.replace("{}", "").split()]
+    said = [*vocabulary(), *NOUNS, *" ".join((*ALL_LABELS, *map(where_phrase, ALL_LABELS))).split()]
+    said += [
+        word
+        for phrase in (*WHERE, PURPOSE, THEN, "which you hold none yes no")
+        for word in phrase.replace("{}", "").split()
+    ]
     assert sorted(set(said) - set(WORDS)) == []
 
 

@@ -20,13 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robovlm_ros.cli.command import parser, run
+from robovlm_ros.cli.evaluate import tasks_and_pads
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.messages import fill_command, message_class
 from robovlm_ros.sim.expert import as_action
+from robovlm_ros.sim.tasks import REACH, Order, choose_tasks
 
 SETTLE_STEPS = 7
-"""Steps recorded after the goal is reached, so that the policy learns to stay."""
+"""Steps recorded after the task is done, so that the policy learns to stay ..."""
+PUSH_ON_STEPS = 4
+"""... or, in a push, to go on."""
 
 
 def main() -> int:
@@ -40,7 +44,13 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("--episodes", type=int, default=100, help="how many episodes to record")
     arguments.add_argument("--seed", type=int, default=100_000, help="seed of the first scene; the next add one")
     arguments.add_argument("--contract", default="tabletop", help="contract: a YAML file or a shipped name")
-    arguments.add_argument("--steps", type=int, default=45, help="longest episode [steps of the contract's rate]")
+    arguments.add_argument(
+        "--task", default="reach", help="what is shown: reach, push_left, push_right, push, lift, put, or all in turn"
+    )
+    arguments.add_argument("--pads", type=int, help="coloured pads on the table (default: 0 for reach alone, else 2)")
+    arguments.add_argument(
+        "--steps", type=int, help="longest episode [steps of the contract's rate] (default: 45 for reach, else 150)"
+    )
     arguments.add_argument("--noise", type=float, default=0.004, help="noise on the expert's commands [m]")
     arguments.add_argument("--workers", type=int, default=1, help="simulators beside each other, one domain each")
     return arguments
@@ -50,6 +60,8 @@ def _collect(options: argparse.Namespace) -> int:
     contract = Contract.load(options.contract)
     if contract.simulator != "mujoco":
         raise UserError(f"contract '{contract.name}' names no simulator: the expert needs one (simulator: mujoco)")
+    tasks, options.pads = tasks_and_pads(options.task, options.pads)
+    options.steps = (45 if tasks == (REACH,) else 150) if options.steps is None else options.steps
     for name in ("episodes", "steps", "workers"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, not {getattr(options, name)}")
@@ -100,7 +112,7 @@ def _record(options: argparse.Namespace, worker: int, workers: int) -> int:
     os.environ.update(environment)
     parts = options.output / f".worker_{worker}"
     with Nodes(environment) as nodes:
-        nodes.start("sim_node", {"contract": options.contract, "lockstep": True})
+        nodes.start("sim_node", {"contract": options.contract, "lockstep": True, "pads": options.pads})
         recorder = {"contract": options.contract, "directory": parts, "operator": "expert", "use_sim_time": True}
         nodes.start("recorder_node", {**recorder, "compress": True})  # in lockstep nothing comes too fast for it
         with Session(contract, "collect", nodes.check) as session:
@@ -114,7 +126,8 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
     """The episodes of one worker."""
     from std_srvs.srv import SetBool, Trigger
 
-    from robovlm_ros.sim.tasks import outcome, parse_target, sample_instruction
+    from robovlm_ros.sim.measure import Moment, find_scene
+    from robovlm_ros.sim.tasks import parse_order, sample_instruction
     from robovlm_ros.sim.world import Tabletop
 
     node = session.node
@@ -122,24 +135,28 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
     stop = node.create_client(Trigger, "/recorder_node/stop")
     mark = node.create_client(SetBool, "/recorder_node/mark")
     publish = CommandPublisher(session)
-    scenes = Tabletop(session.contract)
+    scenes = Tabletop(session.contract, pads=options.pads)
+    tasks = choose_tasks(options.task)
+
+    def look(seed: int) -> Moment:
+        scenes.reset(seed)
+        return Moment(tool=scenes.tool_position, opening=0.0, blocks=scenes.blocks, pads=scenes.pads)
+
     session.wait(start.service_is_ready, 20.0, "the recorder")
     session.reset(options.seed)  # from here on the recorder, too, knows the simulator's time
     succeeded = 0
     for number, index in enumerate(range(worker, options.episodes, workers), start=1):
-        seed = options.seed + index
+        task = tasks[index % len(tasks)]
+        seed, moment, colours = find_scene(options.seed + index, [task], look)
         rng = np.random.default_rng(seed)
-        scenes.reset(seed)
-        instruction = sample_instruction([block.colour for block in scenes.blocks], rng)
-        target = parse_target(instruction)
+        instruction = sample_instruction(colours, rng, task=task, pads=[pad.colour for pad in moment.pads])
         session.instruct("")
         session.instruct(instruction)
         session.trigger(start)
         session.reset(seed)
-        _demonstrate(session, publish, target, rng, options)
-        success = outcome(session.poses[-1][1], session.blocks, target).success_4cm
+        success = _demonstrate(session, publish, parse_order(instruction), rng, options)
         succeeded += success
-        session.call(mark, SetBool.Request(data=bool(success)), "the recorder's mark")
+        session.call(mark, SetBool.Request(data=success), "the recorder's mark")
         episode = Path(session.trigger(stop))
         episode.rename(options.output / f"episode_{index:05d}")
         if number % 25 == 0 or index + workers >= options.episodes:
@@ -147,20 +164,24 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
             print(f"collect[{worker}]: {number}/{done} episodes, {succeeded} succeeded", flush=True)
 
 
-def _demonstrate(session: Any, publish: CommandPublisher, target: str, rng: Any, options: argparse.Namespace) -> None:
-    """Let the expert answer each observation with one command until it has settled at the goal."""
-    from robovlm_ros.sim.expert import ReachExpert
-    from robovlm_ros.sim.tasks import outcome
+def _demonstrate(session: Any, publish: CommandPublisher, order: Order, rng: Any, options: argparse.Namespace) -> bool:
+    """Let the expert answer each observation with one command until the task is done, and stays done."""
+    from robovlm_ros.sim.manipulation import Expert
+    from robovlm_ros.sim.measure import judge
 
-    expert = ReachExpert(rng, noise=options.noise)
-    at_goal = 0
+    expert, start = Expert(rng, noise=options.noise), session.moment()
+    verdict = judge(order, start, start)
+    patience = PUSH_ON_STEPS if order.task.direction else SETTLE_STEPS
+    done = 0
     for _ in range(options.steps):
-        stamp, tool = session.poses[-1]
-        publish(as_action(session.contract, expert.act(tool, session.blocks, target)), stamp)
-        session.wait(lambda stamp=stamp: session.time_ns > stamp, 30.0, "the next observation")
-        at_goal += outcome(session.poses[-1][1], session.blocks, target).distance_m < 0.015
-        if at_goal > SETTLE_STEPS:
-            return
+        stamp = session.seen_ns
+        publish(as_action(session.contract, expert.act(session.moment(), order)), stamp)
+        session.wait(lambda stamp=stamp: session.seen_ns > stamp, 30.0, "the next observation")
+        verdict = judge(order, start, session.moment())
+        done += verdict.distance_m < 0.015 if order.task is REACH else verdict.success
+        if done > patience:
+            break
+    return verdict.success
 
 
 class CommandPublisher:

@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.sim.tasks import REACH
 
 if TYPE_CHECKING:
-    from robovlm_ros.cli.evaluate import Episode
+    from robovlm_ros.cli.episodes import Episode
 
 SIZE = 320
 """Width and height of the pictures [px]."""
@@ -78,10 +79,10 @@ class Film:
 class SceneCamera:
     """Draws again, from the robot's own topics, what happened in an episode."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, pads: int = 0) -> None:
         from robovlm_ros.sim.world import Tabletop
 
-        self._world = Tabletop(contract)
+        self._world = Tabletop(contract, pads=pads)
 
     def show(self, film: Film, session: Any, begin_ns: int, episode: Episode) -> None:
         """Add an episode that has just ended to a film."""
@@ -89,10 +90,11 @@ class SceneCamera:
         end_ns = begin_ns + round(episode.seconds * 1e9)
         verdict, colour = outcome_text(episode)
         joints = [(stamp, positions) for stamp, positions in session.joints if begin_ns <= stamp <= end_ns]
+        blocks = dict(session.block_places)  # by stamp
         for number, (stamp, positions) in enumerate(joints, start=1):
             last = number == len(joints)
             line = verdict if last else f"{(stamp - begin_ns) / 1e9:.1f} s"
-            picture = self.picture(positions, session.blocks)
+            picture = self.picture(positions, blocks.get(stamp, session.blocks))
             for _ in range(10 if last else 1):  # the outcome stays for a second
                 film.add(picture, (episode.instruction, line), colour if last else "white")
 
@@ -110,6 +112,9 @@ class SceneCamera:
 
 def outcome_text(episode: Episode) -> tuple[str, str]:
     """What came of an episode, and the colour to say it in."""
+    if episode.task != REACH.name:
+        verdict = "done" if episode.success else ("wrong target" if episode.wrong_target else "not done")
+        return f"{verdict}, after {episode.seconds:.1f} s", "lightgreen" if episode.success else "salmon"
     distance = f"{episode.distance_m * 100:.1f} cm from the {episode.target} block's goal"
     if episode.success:
         return f"reached: {distance}", "lightgreen"

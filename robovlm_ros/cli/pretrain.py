@@ -69,8 +69,9 @@ def _pretrain(parsed: argparse.Namespace, options: Any) -> int:
 
     start = time.monotonic()
     scenes = render_scenes(
-        contract, camera.name, total, options.seed, workers=parsed.workers, cache=cache, progress=progress
-    )
+        contract, camera.name, total, options.seed,
+        pads=options.pads, workers=parsed.workers, cache=cache, progress=progress,
+    )  # fmt: skip
     rendering = time.monotonic() - start
 
     def asker(scenes: Scenes, index: int, rng: np.random.Generator) -> Any:
@@ -132,14 +133,18 @@ of actions.
 - **Made by** `pretrain` from random weights: {options["steps"]} steps of {options["batch_size"]} images with
   {options["questions"]} questions each, in {numbers["train_seconds"]:.0f} s on one CPU thread.
 - **From what truth**: {options["scenes"]} rendered scenes of contract `{numbers["contract"]}`, camera
-  `{numbers["camera"]}`; the simulator said where each block and the gripper are. Losses: answers through the
-  language model's head, and which image token a named thing lies in. No robot action was used.
+  `{numbers["camera"]}`; the simulator said where each block and the gripper are{_with_pads(options["pads"])}. Losses:
+  answers through the language model's head, and which image token a named thing lies in. No robot action was used.
 - **How well**: mean error per axis {numbers["error_px_mean"]:.2f} px (median {numbers["error_px_median"]:.2f},
   95 % {numbers["error_px_p95"]:.2f}) on {options["held_out"]} scenes that it never saw, asked "where is the red
   block ?" and alike.
 - **Limits**: this renderer, these colours and this camera only; a place is answered in words `<x00>`..`<x31>`
   and `<y00>`..`<y31>`.
 """
+
+
+def _with_pads(share: float) -> str:
+    return f", in {share:.0%} of scenes also where pads are and which block is in the hand" if share else ""
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ from visualization_msgs.msg import MarkerArray
 from robovlm_ros import messages
 from robovlm_ros.contract import Contract, StateSource
 from robovlm_ros.errors import UserError
-from robovlm_ros.sim.tasks import Block
-from robovlm_ros.sim.truth import blocks_of
+from robovlm_ros.sim.measure import Moment
+from robovlm_ros.sim.model import GRIPPER_JOINT
+from robovlm_ros.sim.tasks import Block, Pad
+from robovlm_ros.sim.truth import blocks_of, pads_of
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SERVICE_SECONDS = 20.0
@@ -56,6 +58,9 @@ class Session:
         self.joints: deque[tuple[int, NDArray[np.float64]]] = deque(maxlen=2000)
         """(stamp [ns], (n,) joint positions) of the newest samples."""
         self.blocks: tuple[Block, ...] = ()
+        self.pads: tuple[Pad, ...] = ()
+        self.block_places: deque[tuple[int, tuple[Block, ...]]] = deque(maxlen=2000)
+        """(stamp [ns], blocks) of the newest samples."""
         self._tool = tool_source(contract)
         self._joint_source = joint_source(contract)
         self._instruction = self.node.create_publisher(String, contract.instruction_topic, LATCHED)
@@ -123,7 +128,7 @@ class Session:
                 raise UserError(f"the simulator refused seed {seed}: {result.reason}")
         self.blocks = ()
         stamp = int(json.loads(self.trigger(self._reset))["stamp_ns"])
-        self.wait(lambda: bool(self.blocks) and self.time_ns >= stamp, SERVICE_SECONDS, "the new scene")
+        self.wait(lambda: bool(self.blocks) and self.seen_ns >= stamp, SERVICE_SECONDS, "the new scene")
         return stamp
 
     def instruct(self, text: str) -> None:
@@ -134,6 +139,19 @@ class Session:
     def time_ns(self) -> int:
         """Stamp of the newest tool position [ns]; 0 when there is none."""
         return self.poses[-1][0] if self.poses else 0
+
+    @property
+    def seen_ns(self) -> int:
+        """Stamp of the newest moment of which tool, joints and blocks are all known [ns]; 0 when there is none."""
+        sources: tuple[deque[Any], ...] = (self.poses, self.joints, self.block_places)
+        return min(source[-1][0] if source else 0 for source in sources)
+
+    def moment(self, tool: NDArray[np.float64] | None = None) -> Moment:
+        """What is known now of the robot and of the scene; ``tool`` (3,) instead of where the tool is now."""
+        opening = dict(zip(self._joint_source.dims, self.joints[-1][1].tolist(), strict=True)).get(GRIPPER_JOINT, 0.0)
+        return Moment(
+            tool=self.poses[-1][1] if tool is None else tool, opening=opening, blocks=self.blocks, pads=self.pads
+        )
 
     @property
     def now_ns(self) -> int:
@@ -155,7 +173,9 @@ class Session:
         self.node.create_subscription(messages.message_class(source.type), source.topic, receive, 50)
 
     def _on_blocks(self, message: Any) -> None:
-        self.blocks = blocks_of(message)
+        self.blocks, self.pads = blocks_of(message), pads_of(message)
+        stamp = messages.stamp_ns(message.markers[0]) if message.markers else None
+        self.block_places.append((stamp or 0, self.blocks))
 
 
 def tool_source(contract: Contract) -> StateSource:

@@ -25,6 +25,7 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.parameters import declare, fixed, follow, limited
 from robovlm_ros.nodes.sim_topics import RELIABLE, SimTopics
+from robovlm_ros.sim.tasks import MOST_PADS
 from robovlm_ros.sim.world import CONTROL_STEP_NS, Tabletop
 
 REPEAT_S = 5.0
@@ -44,6 +45,8 @@ class Settings:
     """Contract of the robot, a YAML file or a shipped name."""
     seed: int = limited(0, 0, LARGEST_SEED)
     """Seed of the next scene; each reset adds 1."""
+    pads: int = limited(0, 0, MOST_PADS, fixed=True)
+    """Coloured pads on the table, for tasks that put a block on one."""
     lockstep: bool = fixed(False)
     """Wait for one command per topic after each observation, and simulate one step as fast as possible."""
     publish_clock: bool = fixed(False)
@@ -72,7 +75,8 @@ class SimNode(Node):  # type: ignore[misc, unused-ignore]
         self._scene = threading.RLock()
         self._mail = threading.Condition()
         self._closing = threading.Event()
-        self._world = Tabletop(contract, time_ns=time.time_ns())  # so that a new run's times follow the last one's
+        # time begins with the clock's, so that a new run's times follow the last one's
+        self._world = Tabletop(contract, time.time_ns(), pads=settings.pads)
         self._topics = SimTopics(self, contract, self._world, clock=self._own_time)
         self._answer = self._world.target  # (action_dim,) the newest command
         self._answered_ns = [0] * len(contract.commands)

@@ -15,7 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from robovlm_ros import messages
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
-from robovlm_ros.sim.truth import BASE_FRAME, fill_marker
+from robovlm_ros.sim.truth import BASE_FRAME, fill_marker, fill_pad
 from robovlm_ros.sim.world import Tabletop
 
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
@@ -54,8 +54,9 @@ class SimTopics:
         """Publish what is measured and seen now: the time first, then truth, state and images."""
         self.tell_time(stamp_ns)
         world, measured = self._world, self._world.measured()
-        blocks = zip(world.blocks, world.block_orientations, strict=True)
-        self._blocks.publish(MarkerArray(markers=[fill_marker(Marker(), b, turn, stamp_ns) for b, turn in blocks]))
+        things = [fill_marker(Marker(), block, stamp_ns) for block in world.blocks]
+        things += [fill_pad(Marker(), pad, stamp_ns) for pad in world.pads]
+        self._blocks.publish(MarkerArray(markers=things))
         for source, kind, publisher in self._states:
             message = kind()
             if hasattr(message, "pose"):

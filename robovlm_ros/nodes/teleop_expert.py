@@ -10,14 +10,17 @@ from rclpy.node import Node
 from visualization_msgs.msg import MarkerArray
 
 from robovlm_ros import messages
-from robovlm_ros.cli.session import tool_source
+from robovlm_ros.cli.session import joint_source, tool_source
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.instruction import hear_instructions
 from robovlm_ros.nodes.intervention import LATCHED
-from robovlm_ros.sim.expert import ReachExpert, as_action
-from robovlm_ros.sim.tasks import Block, parse_target
-from robovlm_ros.sim.truth import blocks_of
+from robovlm_ros.sim.expert import as_action
+from robovlm_ros.sim.manipulation import Expert as TaskExpert
+from robovlm_ros.sim.measure import Moment
+from robovlm_ros.sim.model import GRIPPER_JOINT
+from robovlm_ros.sim.tasks import Block, Pad, parse_order
+from robovlm_ros.sim.truth import blocks_of, pads_of
 
 
 class Expert:
@@ -29,15 +32,23 @@ class Expert:
             raise UserError(f"input 'expert': contract '{contract.name}' names no simulator (simulator: mujoco)")
         as_action(contract, np.zeros(4))
         self._contract = contract
-        self._expert = ReachExpert(np.random.default_rng(0))
+        self._expert = TaskExpert(np.random.default_rng(0))
         self._blocks: tuple[Block, ...] = ()
+        self._pads: tuple[Pad, ...] = ()
         self._tool: NDArray[np.float64] | None = None
+        self._opening = 0.0
         self._instruction = ""
         self.reason = ""
         """Why it does nothing."""
         tool = tool_source(contract)
         kind = messages.message_class(tool.type)
         node.create_subscription(kind, tool.topic, lambda m: self._see(messages.state_values(m, tool)), 10)
+        joints = joint_source(contract)
+        if GRIPPER_JOINT in joints.dims:
+            place, kind = joints.dims.index(GRIPPER_JOINT), messages.message_class(joints.type)
+            node.create_subscription(
+                kind, joints.topic, lambda m: self._feel(float(messages.state_values(m, joints)[place])), 10
+            )
         node.create_subscription(MarkerArray, "/sim_node/blocks", self._on_blocks, LATCHED)
         hear_instructions(node, contract, self._on_instruction)
 
@@ -49,7 +60,8 @@ class Expert:
             self.reason = f"the expert waits for the {missing}"
             return None
         try:
-            action = as_action(self._contract, self._expert.act(tool, blocks, parse_target(instruction)))
+            moment = Moment(tool=tool, opening=self._opening, blocks=blocks, pads=self._pads)
+            action = as_action(self._contract, self._expert.act(moment, parse_order(instruction)))
         except UserError as error:
             self.reason = str(error)
             return None
@@ -59,8 +71,11 @@ class Expert:
     def _see(self, values: NDArray[np.float64]) -> None:
         self._tool = values[:3]
 
+    def _feel(self, opening: float) -> None:
+        self._opening = opening
+
     def _on_blocks(self, message: Any) -> None:
-        self._blocks = blocks_of(message)
+        self._blocks, self._pads = blocks_of(message), pads_of(message)
 
     def _on_instruction(self, message: Any, _latched: bool) -> None:
         self._instruction = messages.instruction(message)

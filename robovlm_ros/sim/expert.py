@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
-from robovlm_ros.sim.tasks import REACH, Block, Task, find_block
+from robovlm_ros.sim.tasks import Block, find_block, goal_position
 
 MAX_STEP_M = 0.03
 """Farthest that a command leads the tool point [m]."""
@@ -20,11 +20,10 @@ _LOWEST_M = 0.055  # the finger tips stay above the blocks [m]
 class ReachExpert:
     """Leads the tool straight to the goal above the block, at most MAX_STEP_M ahead of where it is."""
 
-    def __init__(self, rng: np.random.Generator, noise: float = 0.0, task: Task = REACH) -> None:
+    def __init__(self, rng: np.random.Generator, noise: float = 0.0) -> None:
         """``noise``: standard deviation of each coordinate of a command [m]; it shows how to recover."""
         self._rng = rng
         self._noise = noise
-        self._task = task
 
     def act(self, tool_position: NDArray[np.floating], blocks: Sequence[Block], target: str) -> NDArray[np.float64]:
         """(4,) tool position to command in base_link [m] and gripper (1: open).
@@ -32,7 +31,7 @@ class ReachExpert:
         ``tool_position`` (3,) is where the tool point was measured; ``target`` is the colour to reach.
         """
         tool = np.asarray(tool_position, np.float64)
-        way = self._task.goal(find_block(blocks, target)) - tool  # (3,)
+        way = goal_position(find_block(blocks, target)) - tool  # (3,)
         distance = float(np.linalg.norm(way))
         lead = _at_most(way, MAX_STEP_M)
         if self._noise:

@@ -20,6 +20,10 @@ BLOCK_SIZE = 0.04
 """Edge of a block [m]."""
 BLOCK_COUNT = 3
 """Blocks on the table."""
+PAD_SIZE = 0.08
+"""Edge of a pad [m]: a thin coloured square on the table that nothing collides with."""
+PAD_THICKNESS = 0.002
+"""How far a pad's top lies above the table [m]."""
 OVERVIEW = "overview"
 """A camera for films that no contract needs: it shows the whole arm."""
 VIEW_ANGLES = {"camera_optical_frame": 20.0, "wrist_camera_optical_frame": 75.0}
@@ -35,6 +39,11 @@ def block_body(index: int) -> str:
     return f"block_{index}"
 
 
+def pad_geom(index: int) -> str:
+    """Name of the geom of pad ``index``."""
+    return f"pad_{index}"
+
+
 def arm_model() -> mujoco.MjModel:
     """The arm alone, for kinematics: six joints, fingers left out."""
     spec = mujoco.MjSpec.from_file(str(URDF))
@@ -43,8 +52,8 @@ def arm_model() -> mujoco.MjModel:
     return spec.compile()
 
 
-def world_model(contract: Contract, physics_step_s: float) -> mujoco.MjModel:
-    """Arm, table, blocks, actuators and the contract's cameras.
+def world_model(contract: Contract, physics_step_s: float, pads: int = 0) -> mujoco.MjModel:
+    """Arm, table, blocks, ``pads`` pads, actuators and the contract's cameras.
 
     Raises UserError when the contract asks for a camera frame that the arm does not have.
     """
@@ -53,7 +62,8 @@ def world_model(contract: Contract, physics_step_s: float) -> mujoco.MjModel:
     spec.option.timestep = physics_step_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    spec.option.impratio = 5.0
+    spec.option.impratio = 20.0
+    spec.option.noslip_iterations = 5  # a block that is held does not creep out of the fingers
     for body in spec.bodies:
         if body.name != "world":
             body.gravcomp = 1.0  # the arm's controller would compensate gravity: no steady-state sag
@@ -67,6 +77,8 @@ def world_model(contract: Contract, physics_step_s: float) -> mujoco.MjModel:
     _add_table(spec)
     for index in range(BLOCK_COUNT):
         _add_block(spec, index)
+    for index in range(pads):
+        _add_pad(spec, index)
     _add_cameras(spec, contract)
     return spec.compile()
 
@@ -90,6 +102,8 @@ def _add_table(spec: mujoco.MjSpec) -> None:
         pos=[0.35, 0.0, -0.02],
         contype=_TABLE,
         conaffinity=_ARM | _BLOCKS,
+        friction=[0.4, 0.005, 0.0001],  # smooth wood
+        priority=1,  # its own friction counts, not the larger of two: a block that is pushed slides, and does not tip
         group=GROUND_GROUP,
     )
     spec.worldbody.add_geom(
@@ -111,11 +125,26 @@ def _add_block(spec: mujoco.MjSpec, index: int) -> None:
         name=name,
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=[BLOCK_SIZE / 2] * 3,
-        mass=0.05,
-        friction=[0.8, 0.01, 0.0002],
+        mass=0.03,  # of light wood
+        friction=[1.2, 0.02, 0.0002],
+        condim=4,  # two fingers hold it without its turning between them
+        solref=[0.005, 1.0],  # hard: 40 N of the gripper press it in by less than a millimetre
+        solimp=[0.95, 0.99, 0.001, 0.5, 2.0],
         contype=_BLOCKS,
         conaffinity=_ARM | _BLOCKS | _TABLE,
         group=VISUAL_GROUP,
+    )
+
+
+def _add_pad(spec: mujoco.MjSpec, index: int) -> None:
+    spec.worldbody.add_geom(
+        name=pad_geom(index),
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[PAD_SIZE / 2, PAD_SIZE / 2, PAD_THICKNESS / 2],
+        pos=[0.35, 0.12 * index, PAD_THICKNESS / 2],
+        contype=0,
+        conaffinity=0,
+        group=GROUND_GROUP,
     )
 
 

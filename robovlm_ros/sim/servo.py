@@ -63,6 +63,11 @@ class Servo:
         self._targets.update(zip(self._names, sent.tolist(), strict=True))
 
     @property
+    def tool(self) -> NDArray[np.float64]:
+        """(3,) the tool position that the arm is led to now."""
+        return self._tool.copy()
+
+    @property
     def target(self) -> NDArray[np.float64]:
         """(action_dim,) what the servo strives for, in the contract's order; binary dimensions as 0 or 1."""
         sent = self._target(self._names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import mujoco
 import numpy as np
@@ -19,13 +20,15 @@ from robovlm_ros.sim.model import (
     BLOCK_SIZE,
     GRIPPER_JOINT,
     OVERVIEW,
+    PAD_THICKNESS,
     TOOL_BODY,
     block_body,
+    pad_geom,
     world_model,
 )
 from robovlm_ros.sim.renderer import Look, RayRenderer, project
 from robovlm_ros.sim.servo import Servo
-from robovlm_ros.sim.tasks import COLOURS, RGB, Block
+from robovlm_ros.sim.tasks import COLOURS, MOST_PADS, RGB, Block, Pad
 
 PHYSICS_STEP_S = 0.002
 """Step of the physics [s]."""
@@ -34,22 +37,32 @@ CONTROL_STEP_NS = 20_000_000
 JOINTS = (*ARM_JOINTS, GRIPPER_JOINT)
 """Order of `Tabletop.joint_positions`."""
 
+_Box: TypeAlias = tuple[tuple[float, float], ...]
 _BLOCK_AREA = ((0.25, 0.50), (-0.22, 0.22))  # where blocks lie: x, y in base_link [m]
+_SCENE_BLOCK_AREA = ((0.25, 0.50), (-0.25, 0.25))  # the same in scenes for questions with pads: blocks are pushed
 _BLOCK_GAP_M = 0.09  # smallest distance between the centres of two blocks
 _START_BOX = ((0.20, 0.52), (-0.24, 0.24), (0.07, 0.34))  # tool position at the start of an episode [m]
 _SCENE_BOX = ((0.17, 0.58), (-0.28, 0.28), (0.06, 0.38))  # tool position of scenes made for questions [m]
+_PAD_AREA = ((0.25, 0.50), (-0.21, 0.21))  # where the middles of pads lie: x, y in base_link [m]
+_PAD_GAP_M = 0.105  # smallest distance between the middle of a pad and that of a block or another pad
+_HELD_HIGH_M = 0.30  # a block in the hand is shown up to this height, by the tool point
 _OPEN_M = 0.04  # position of the gripper joint when it is open
 
 
 class Tabletop:
-    """An arm over a table with coloured blocks.
+    """An arm over a table with coloured blocks, and with pads where they are asked for.
 
     Deterministic: the same seed and the same commands give the same states and byte-identical images.
     Not safe for threads: the caller holds a lock.
     """
 
-    def __init__(self, contract: Contract, time_ns: int = 0) -> None:
-        """``time_ns``: where simulated time begins. Raises UserError if the contract is not one of this arm."""
+    def __init__(self, contract: Contract, time_ns: int = 0, *, pads: int = 0) -> None:
+        """``time_ns``: where simulated time begins; ``pads``: how many pads lie on the table.
+
+        Raises UserError if the contract is not one of this arm, or if there are too many pads.
+        """
+        if not 0 <= pads <= MOST_PADS:
+            raise UserError(f"pads must be from 0 to {MOST_PADS}, not {pads}")
         if contract.step_ns % CONTROL_STEP_NS:
             raise UserError(
                 f"contract '{contract.name}': rate_hz {contract.rate_hz:g} does not fit the simulator: "
@@ -58,7 +71,7 @@ class Tabletop:
         self.contract = contract
         self.time_ns = time_ns
         """Simulated time [ns]; it only grows, also over resets."""
-        self._model = world_model(contract, PHYSICS_STEP_S)
+        self._model = world_model(contract, PHYSICS_STEP_S, pads)
         self._data = mujoco.MjData(self._model)
         self._renderer = RayRenderer(self._model)
         self._kinematics = ArmKinematics()
@@ -70,6 +83,9 @@ class Tabletop:
         self._tool = self._model.body(TOOL_BODY).id
         self._controls = [self._model.actuator(name).id for name in JOINTS]
         self._colours: tuple[str, ...] = COLOURS[:BLOCK_COUNT]
+        self.pads: tuple[Pad, ...] = tuple(Pad(colour, np.zeros(3)) for colour in COLOURS[:pads])
+        """The pads of this scene."""
+        self._held: int | None = None
         self._look = Look.sample(np.random.default_rng(0))
         self.reset(0)
 
@@ -78,12 +94,18 @@ class Tabletop:
     def reset(self, seed: int) -> None:
         """A new scene: blocks, colours, start pose of the arm and light, all by ``seed``."""
         rng = np.random.default_rng(seed)
-        self._arrange(rng, _START_BOX)
+        self._arrange(rng, _START_BOX, _BLOCK_AREA)
         mujoco.mj_forward(self._model, self._data)
 
     def randomise(self, rng: np.random.Generator) -> None:
-        """A random scene to be looked at, drawn wider than `reset` does and without running physics."""
-        self._arrange(rng, _SCENE_BOX)
+        """A random scene to be looked at, drawn wider than `reset` does and without running physics.
+
+        With pads, where blocks are also carried: in some scenes the gripper is closed, in some around a block.
+        """
+        self._arrange(rng, _SCENE_BOX, _SCENE_BLOCK_AREA if self.pads else _BLOCK_AREA)
+        self._held = None
+        if self.pads:
+            self._vary_hand(rng)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -96,6 +118,7 @@ class Tabletop:
         for block in blocks:
             address = addresses[block.colour]
             self._data.qpos[address : address + 3] = block.position
+            self._data.qpos[address + 3 : address + 7] = block.orientation[[3, 0, 1, 2]]
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -120,11 +143,25 @@ class Tabletop:
             raise ValueError(f"duration_s must be a multiple of {CONTROL_STEP_NS / 1e9} s, not {duration_s}")
         for _ in range(count):
             joints, gripper = self._servo.step(CONTROL_STEP_NS / 1e9)
-            self._data.ctrl[self._controls] = [*joints, gripper]
-            mujoco.mj_step(self._model, self._data, nstep=round(CONTROL_STEP_NS / 1e9 / PHYSICS_STEP_S))
+            self._strive(np.array([*joints, gripper]))
             self.time_ns += CONTROL_STEP_NS
         if count:
             mujoco.mj_forward(self._model, self._data)  # poses of the very end of the last step
+
+    def _strive(self, goal: NDArray[np.float64]) -> None:
+        """Let physics run for one control step towards joint targets (7,).
+
+        With pads, where blocks are carried, the targets glide there; jumps of 20 ms would shake blocks loose.
+        """
+        steps = round(CONTROL_STEP_NS / 1e9 / PHYSICS_STEP_S)
+        if not self.pads:
+            self._data.ctrl[self._controls] = goal
+            mujoco.mj_step(self._model, self._data, nstep=steps)
+            return
+        begin = self._data.ctrl[self._controls].copy()  # (7,)
+        for part in range(1, steps + 1):
+            self._data.ctrl[self._controls] = begin + (goal - begin) * (part / steps)
+            mujoco.mj_step(self._model, self._data)
 
     # What can be measured
 
@@ -146,13 +183,15 @@ class Tabletop:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The blocks where they are now."""
-        poses = [self._data.qpos[a : a + 3].copy() for a in self._block_addresses]
-        return tuple(Block(colour, position) for colour, position in zip(self._colours, poses, strict=True))
+        poses = [self._data.qpos[a : a + 7].copy() for a in self._block_addresses]
+        return tuple(
+            Block(colour, pose[:3], pose[[4, 5, 6, 3]]) for colour, pose in zip(self._colours, poses, strict=True)
+        )
 
     @property
-    def block_orientations(self) -> tuple[NDArray[np.float64], ...]:
-        """Orientation (4,) of each block as (x, y, z, w)."""
-        return tuple(self._data.qpos[a + 3 : a + 7][[1, 2, 3, 0]] for a in self._block_addresses)
+    def held(self) -> Block | None:
+        """The block that `randomise` has put into the hand."""
+        return None if self._held is None else self.blocks[self._held]
 
     def measured(self) -> dict[str, float]:
         """All that the arm measures, by the names that a contract uses: joints, and the tool's pose in base_link."""
@@ -187,12 +226,12 @@ class Tabletop:
 
     # How a scene is made
 
-    def _arrange(self, rng: np.random.Generator, box: tuple[tuple[float, float], ...]) -> None:
-        """Place everything at random, the tool within ``box``, at rest and with the gripper open."""
+    def _arrange(self, rng: np.random.Generator, box: _Box, area: _Box) -> None:
+        """Place everything at random: blocks within ``area``, the tool within ``box``, at rest and open."""
         mujoco.mj_resetData(self._model, self._data)
         self._colours = tuple(COLOURS[i] for i in rng.permutation(len(COLOURS))[:BLOCK_COUNT])
         self._look = Look.sample(rng)
-        places = _scatter(rng)  # (BLOCK_COUNT, 2)
+        places, pad_places = _scatter(rng, area, len(self.pads))
         for index, colour in enumerate(self._colours):
             rgb = np.clip(np.array(RGB[colour]) + rng.uniform(-0.05, 0.05, 3), 0.0, 1.0)
             self._model.geom_rgba[self._model.geom(block_body(index)).id, :3] = rgb
@@ -200,18 +239,72 @@ class Tabletop:
             pose = [*places[index], BLOCK_SIZE / 2, math.cos(yaw / 2), 0.0, 0.0, math.sin(yaw / 2)]
             address = self._block_addresses[index]
             self._data.qpos[address : address + 7] = pose
+        if self.pads:
+            self._lay_pads(rng, pad_places)
         tool = np.array([rng.uniform(low, high) for low, high in box])
         joints = self._servo.reset(tool, _OPEN_M)
         self._data.qpos[self._joint_addresses] = [*joints, _OPEN_M]
         self._data.qpos[self._mimic_address] = _OPEN_M
         self._data.ctrl[self._controls] = [*joints, _OPEN_M]
 
+    def _lay_pads(self, rng: np.random.Generator, places: NDArray[np.float64]) -> None:
+        """Pads of random colours, each at its place (pads, 2)."""
+        colours = [COLOURS[i] for i in rng.permutation(len(COLOURS))[: len(places)]]
+        for index, (colour, place) in enumerate(zip(colours, places, strict=True)):
+            geom = self._model.geom(pad_geom(index)).id
+            self._model.geom_rgba[geom, :3] = np.clip(np.array(RGB[colour]) + rng.uniform(-0.05, 0.05, 3), 0.0, 1.0)
+            self._model.geom_pos[geom, :2] = place
+        self.pads = tuple(
+            Pad(colour, np.array([*place, PAD_THICKNESS])) for colour, place in zip(colours, places, strict=True)
+        )
 
-def _scatter(rng: np.random.Generator) -> NDArray[np.float64]:
-    """(BLOCK_COUNT, 2) places on the table, no two nearer than _BLOCK_GAP_M."""
-    (x_low, x_high), (y_low, y_high) = _BLOCK_AREA
+    def _vary_hand(self, rng: np.random.Generator) -> None:
+        """In most scenes the hand is where tasks bring it: closed, beside or over a block, or with one in it."""
+        draw, index = rng.random(), int(rng.integers(BLOCK_COUNT))
+        address = self._block_addresses[index]
+        x, y, _ = self._data.qpos[address : address + 3]
+        if draw < 0.30:
+            return
+        if draw < 0.40:  # closed, anywhere
+            place, opening = [rng.uniform(low, high) for low, high in _SCENE_BOX], 0.0
+        elif draw < 0.55:  # closed, beside a block, as before and in a push
+            side = rng.choice((-1.0, 1.0)) * rng.uniform(0.034, 0.09)
+            place, opening = [x + rng.uniform(-0.02, 0.02), y + side, rng.uniform(0.02, 0.10)], 0.0
+        elif draw < 0.70:  # open, around a block or over it, as before a grasp
+            place, opening = [x + rng.uniform(-0.015, 0.015), y + rng.uniform(-0.015, 0.015)], _OPEN_M
+            place.append(rng.uniform(0.02, 0.10))
+        else:
+            place = [rng.uniform(low, high) for low, high in _SCENE_BOX[:2]] + [rng.uniform(0.02, _HELD_HIGH_M)]
+            opening, self._held = BLOCK_SIZE / 2, index
+        joints = self._servo.reset(np.array(place), opening)
+        self._data.qpos[self._joint_addresses] = [*joints, opening]
+        self._data.qpos[self._mimic_address] = opening
+        if self._held is not None:
+            offset = rng.uniform(-0.012, 0.012), 0.0, rng.uniform(-0.008, 0.004)  # between the fingers, along x and z
+            self._data.qpos[address : address + 7] = [*(self._servo.tool + offset), 1.0, 0.0, 0.0, 0.0]
+
+
+def _scatter(rng: np.random.Generator, area: _Box, pads: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places of blocks (BLOCK_COUNT, 2) within ``area``, no two nearer than _BLOCK_GAP_M, and of pads (pads, 2)."""
+    (x_low, x_high), (y_low, y_high) = area
     while True:
         places = rng.uniform((x_low, y_low), (x_high, y_high), (BLOCK_COUNT, 2))
         gaps = np.linalg.norm(places[:, None] - places[None], axis=-1) + np.eye(BLOCK_COUNT)
-        if gaps.min() >= _BLOCK_GAP_M:
-            return places
+        if gaps.min() < _BLOCK_GAP_M:
+            continue
+        if not pads:
+            return places, np.empty((0, 2))
+        if (pad_places := _clear_of(places, rng, pads)) is not None:
+            return places, pad_places
+
+
+def _clear_of(blocks: NDArray[np.float64], rng: np.random.Generator, pads: int) -> NDArray[np.float64] | None:
+    """(pads, 2) places clear of blocks (n, 2) and of each other; None if none are found soon."""
+    low, high = np.array(_PAD_AREA).T
+    placed = list(blocks)
+    for place in rng.uniform(low, high, (60, 2)):
+        if min(float(np.linalg.norm(place - other)) for other in placed) >= _PAD_GAP_M:
+            placed.append(place)
+        if len(placed) == len(blocks) + pads:
+            return np.array(placed[len(blocks) :])
+    return None

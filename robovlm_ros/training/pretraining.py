@@ -51,6 +51,8 @@ class PretrainOptions(Optimisation):
 
     scenes: int = 24000
     """Rendered scenes to train on."""
+    pads: float = 0.0
+    """Share of scenes with coloured pads and with blocks in the hand, for tasks beside reaching; 0: none."""
     held_out: int = 500
     """Further scenes, kept aside to measure the localisation error."""
     questions: int = 3
@@ -75,6 +77,8 @@ class PretrainOptions(Optimisation):
         for name in ("scenes", "held_out", "questions"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0.0 <= self.pads <= 1.0:
+            raise UserError(f"pads is a share of scenes, from 0 to 1, not {self.pads:g}")
 
 
 class PackedQuestions(Dataset[dict[str, Any]]):
@@ -106,8 +110,9 @@ class QuestionCollator:
         self.vocabulary = len(tokenizer)
         self.x_ids = tokenizer.convert_tokens_to_ids(list(X_WORDS))
         self.y_ids = tokenizer.convert_tokens_to_ids(list(Y_WORDS))
-        self.label_ids = tokenizer.convert_tokens_to_ids(list(labels))
-        if tokenizer.unk_token_id in (*self.x_ids, *self.y_ids, *self.label_ids):
+        self.label_ids: list[list[int]] = [tokenizer.convert_tokens_to_ids(label.split()) for label in labels]
+        """Of each label, the ids of its words."""
+        if tokenizer.unk_token_id in (*self.x_ids, *self.y_ids, *(word for ids in self.label_ids for word in ids)):
             raise UserError("the tokenizer lacks location words or labels: build the tiny VLM's own processor")
         blank = np.zeros((8, 8, 3), np.uint8)
         self.prefix = processor(text=[processor.image_token], images=[[blank]])["input_ids"][0]
@@ -220,6 +225,12 @@ def answer_loss(model: Any, hidden: torch.Tensor, targets: torch.Tensor) -> torc
     return -(targets[due] * functional.log_softmax(logits, dim=-1)).sum(-1).mean()
 
 
+def label_embeddings(model: Any, label_ids: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(L, D) embedding of each label: the sum of those of its n words over √n, so that all have one size."""
+    embed = model.get_input_embeddings()
+    return torch.stack([embed(torch.tensor(ids)).sum(0) / len(ids) ** 0.5 for ids in label_ids])
+
+
 def what_loss(features: torch.Tensor, words: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Cross entropy between softmax(word·image token) over the tokens and where the labelled thing is.
 
@@ -319,13 +330,12 @@ def pretrain(
 
     torch.set_num_threads(options.threads)
     collator = QuestionCollator(processor, scenes.labels)
-    label_ids = torch.tensor(collator.label_ids)
 
     class AnswerTrainer(Trainer):  # type: ignore[misc]
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
             hidden, features, early = answer_hidden(model, inputs)
             loss = answer_loss(model, hidden, inputs["targets"])
-            words = model.get_input_embeddings()(label_ids)  # (L, D)
+            words = label_embeddings(model, collator.label_ids)  # (L, D)
             points = inputs["points"]
             loss = loss + options.what_weight * what_loss(features, words, points)
             loss = loss + options.where_weight * where_loss(model, features, points, collator.x_ids, collator.y_ids)
