@@ -19,6 +19,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -215,6 +216,21 @@ def test_it_holds_while_the_camera_is_silent_and_goes_on_afterwards(world: World
     robot.camera_on = True
     on = time.monotonic()
     world.wait(lambda: len(robot.of("arm", on)) > 5, "a command after the camera came back")
+
+
+def test_the_strategy_changes_while_commands_go_on_and_an_unknown_one_is_refused(world: World) -> None:
+    robot = world.robot
+    policy = world.start_policy()
+    robot.play()
+    robot.latched.publish(String(data="reach the red block"))
+    for name in ("receding", "ensemble", "blend"):
+        (answer,) = policy.set_parameters([Parameter("strategy", value=name)])
+        assert answer.successful
+        since = time.monotonic()
+        world.wait(lambda since=since: len(robot.of("arm", since)) > 20, f"commands with {name}")  # type: ignore[misc]
+    (answer,) = policy.set_parameters([Parameter("strategy", value="best")])
+    assert answer.reason == "parameter 'strategy': 'best' is not one of: first, receding, ensemble, blend"
+    assert policy.failure is None
 
 
 def test_without_an_instruction_or_after_a_stop_nothing_is_sent(world: World) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import math
 import sys
 import threading
 import time
@@ -16,7 +15,6 @@ import traceback
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -29,11 +27,12 @@ from robovlm_ros.alignment import Aligner
 from robovlm_ros.checkpoints import find_checkpoint, find_contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.commands import CommandTopics
-from robovlm_ros.nodes.diagnostics import diagnostics, in_words, wrong_publishers
+from robovlm_ros.nodes.diagnostics import in_words
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.instruction import hear_instructions
 from robovlm_ros.nodes.intervention import obey_interventions
 from robovlm_ros.nodes.parameters import declare, follow
+from robovlm_ros.nodes.policy_report import PolicyReport
 from robovlm_ros.nodes.policy_settings import Settings
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
@@ -42,10 +41,6 @@ LONGEST_INSTRUCTION = 1000
 """Longer instructions are refused [characters]."""
 POLL_S = 0.05
 """How long inference sleeps at most before it looks whether an observation's grace period is over [s]."""
-REPEAT_S = 5.0
-"""A situation that lasts is said again after this time [s]."""
-DIAGNOSTICS_S = 1.0
-"""Period of ``/diagnostics`` [s]."""
 
 
 class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
@@ -79,11 +74,11 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
             max_chunk_age_ns=round(settings.max_chunk_age_s * 1e9),
             lockstep=settings.lockstep,
             now_ns=time.monotonic_ns(),
+            strategy=settings.strategy_for(self._contract),
         )
         self._controller.instruct(settings.instruction.strip())
-        self._said_key, self._said_s, self._figures_s, self._logged_s = "", 0.0, 0.0, time.monotonic()
         self._open_topics()
-        follow(self, settings, lambda changed: setattr(self, "_settings", changed))
+        follow(self, settings, self._change)
         self._thread = threading.Thread(target=self._infer_until_closed, name="inference")
         self._thread.start()
 
@@ -93,21 +88,26 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         # lost one. In lockstep a lost message would stop the world, and the simulator offers reliable.
         reliability = ReliabilityPolicy.RELIABLE if lockstep else ReliabilityPolicy.BEST_EFFORT
         sensors = QoSProfile(depth=20, reliability=reliability)
-        self._inputs = [(camera.name, camera.topic, camera.type) for camera in self._aligner.cameras]
-        self._inputs += [(source.name, source.topic, source.type) for source in contract.state]
-        for _, topic, type_name in self._inputs:
+        inputs = [(camera.name, camera.topic, camera.type) for camera in self._aligner.cameras]
+        inputs += [(source.name, source.topic, source.type) for source in contract.state]
+        for _, topic, type_name in inputs:
             self._subscribe(type_name, topic, sensors)
         # With a depth of 1 the newest text is also the last one read, through whichever subscription it came.
         hear_instructions(self, contract, self._on_instruction)
         self._commands = CommandTopics(self, contract)
         obey_interventions(self, contract, self._intervene)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._report = PolicyReport(self, contract, inputs)
         self.create_service(Trigger, "~/start", lambda _request, response: self._switch(True, response))
         self.create_service(Trigger, "~/stop", lambda _request, response: self._switch(False, response))
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on when the robot's time does not
         self.create_timer(0.5, self._watch, MutuallyExclusiveCallbackGroup(), clock=steady)
         if not lockstep:
             self.create_timer(1.0 / contract.command_rate_hz, self._send_due, MutuallyExclusiveCallbackGroup())
+
+    def _change(self, settings: Settings) -> None:
+        with self._acting:
+            self._controller.follow_strategy(settings.strategy_for(self._contract))
+        self._settings = settings
 
     # --- callbacks: copy, check, hand off ---------------------------------------------------------------------
 
@@ -204,9 +204,10 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         chunk = self._engine.infer(observation)
         inference_ns = time.perf_counter_ns() - begin_ns
         with self._acting:
-            if self._controller.decided(chunk, observation, inference_ns, self._run):
+            now_ns = observation.stamp_ns if self._settings.lockstep else self._now()
+            if self._controller.decided(chunk, observation, inference_ns, self._run, now_ns):
                 self._pending = None
-                self._send(observation.stamp_ns if self._settings.lockstep else self._now())
+                self._send(now_ns)
 
     # --- commands ---------------------------------------------------------------------------------------------
 
@@ -235,42 +236,12 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
     # --- what a person reads ----------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        now_s, now_ns = time.monotonic(), self._now()
+        now_ns = self._now()
         ages_s = self._aligner.ages(now_ns)
-        situation = self._controller.situation(now_ns, ages_s, self._complaint)
-        if situation.key != self._said_key or (not situation.well and now_s - self._said_s > REPEAT_S):
-            self._said_key, self._said_s = situation.key, now_s
-            if situation.holding:
-                self.get_logger().warning(situation.sentence)
-            else:
-                self.get_logger().info(situation.sentence)
-        if now_s - self._figures_s >= DIAGNOSTICS_S:
-            self._figures_s = now_s
-            figures = self._controller.figures(time.monotonic_ns())
-            if now_s - self._logged_s >= self._settings.statistics_period_s:
-                self._logged_s = now_s
-                self.get_logger().info(in_words(figures))
-            self._diagnostics.publish(
-                diagnostics(
-                    f"{self.get_name()}: control",
-                    self._contract.name,
-                    well=situation.well,
-                    sentence=situation.sentence,
-                    values=figures | {f"age of {name}": f"{age:.3f} s" for name, age in ages_s.items()},
-                    stamp_ns=now_ns,
-                )
-            )
-        self._check_types(ages_s)
-
-    def _check_types(self, ages_s: dict[str, float]) -> None:
-        """A topic that carries another type never reaches us: say so, and end if there never was a good one."""
-        inputs = [(topic, kind, ages_s[name] < math.inf) for name, topic, kind in self._inputs]
-        inputs.append((self._contract.instruction_topic, self._contract.instruction_type, self._told))
-        for topic, kind, received in inputs:
-            for text in wrong_publishers(self, topic, kind):
-                if not received:
-                    self._fail(text)
-                self.get_logger().error(text, throttle_duration_sec=REPEAT_S)
+        self._report.watch(self._controller, now_ns, ages_s, self._complaint, self._settings.statistics_period_s)
+        hopeless = self._report.wrong_types(ages_s, self._told)
+        if hopeless is not None:
+            self._fail(hopeless)
 
     def _fail(self, text: str) -> None:
         """End this node with a reason, and all motion before it."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robovlm_ros.checkpoints import ATTENTIONS, DTYPES
+from robovlm_ros.contract import Contract
 from robovlm_ros.nodes.parameters import choice, fixed, limited
+from robovlm_ros.runtime.strategies import STRATEGIES, Strategy, make_strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,5 +32,24 @@ class Settings:
     """Answer each observation with exactly one command, for a simulator that waits for it."""
     max_chunk_age_s: float = limited(1.0, 0.02, 60.0, fixed=True)
     """The robot holds when the newest decision rests on an observation older than this [s]."""
+    strategy: str = choice("first", STRATEGIES)
+    """How decisions become commands: first: the newest alone; receding: of each its first execute_steps actions;
+    ensemble: a weighted mean of all that reach to now; blend: each new one takes over within blend_s."""
+    execute_steps: int = limited(4, 1, 1000)
+    """Of strategy receding: actions of a chunk that are executed before the next chunk [steps]."""
+    ensemble_decay: float = limited(0.01, 0.0, 10.0)
+    """Of strategy ensemble: by how much a decision weighs less than the one before it (exponent)."""
+    blend_s: float = limited(0.2, 0.0, 5.0)
+    """Of strategy blend: time in which a new decision takes over [s]."""
     statistics_period_s: float = limited(10.0, 0.5, 3600.0)
     """Time between two lines of statistics in the log [s]."""
+
+    def strategy_for(self, contract: Contract) -> Strategy:
+        """The strategy that these settings name."""
+        return make_strategy(
+            self.strategy,
+            step_ns=contract.step_ns,
+            execute_steps=self.execute_steps,
+            ensemble_decay=self.ensemble_decay,
+            blend_s=self.blend_s,
+        )

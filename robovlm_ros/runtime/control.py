@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.observation import Observation
-from robovlm_ros.runtime.executor import ChunkExecutor, Strategy, replace
+from robovlm_ros.runtime.executor import ChunkExecutor
+from robovlm_ros.runtime.strategies import FIRST, Strategy
 from robovlm_ros.safety import SafetyFilter, Verdict, measured_action
 from robovlm_ros.statistics import Durations, Rate
 
@@ -41,7 +42,7 @@ class Controller:
     """Executes decisions for one instruction at a time. Pure (time is an argument) and not thread-safe."""
 
     def __init__(
-        self, contract: Contract, *, max_chunk_age_ns: int, lockstep: bool, now_ns: int, strategy: Strategy = replace
+        self, contract: Contract, *, max_chunk_age_ns: int, lockstep: bool, now_ns: int, strategy: Strategy = FIRST
     ) -> None:
         """`max_chunk_age_ns`: see ChunkExecutor; `lockstep`: each decision is executed once, at its observation's
         time; `now_ns`: any steady time, from which rates are counted [ns]."""
@@ -119,16 +120,27 @@ class Controller:
         free = self.running and not self.yielded
         return free and bool(self.instruction) and instruction == self.instruction
 
-    def decided(self, chunk: ActionChunk, observation: Observation, inference_ns: int, run: int | None = None) -> bool:
+    def follow_strategy(self, strategy: Strategy) -> None:
+        """From now on make commands of decisions in this way."""
+        self._executor.strategy = strategy
+
+    def decided(
+        self,
+        chunk: ActionChunk,
+        observation: Observation,
+        inference_ns: int,
+        run: int | None = None,
+        now_ns: int | None = None,
+    ) -> bool:
         """Take a decision; False if it came too late, because the robot is to do something else by now.
 
-        `run`: that of the observation; None: this one.
+        `run`: that of the observation; None: this one. `now_ns`: see `ChunkExecutor.set_chunk`.
         """
         self.inference.add(inference_ns)
         self._decisions.add()
         if not self.wants(chunk.instruction) or run not in (None, self.run):
             return False
-        self._executor.set_chunk(chunk)
+        self._executor.set_chunk(chunk, now_ns)
         self._path_is_due = True
         self._measured = measured_action(self._contract, observation.state)
         self._decided_ns = self._unanswered_ns = observation.stamp_ns

@@ -6,8 +6,6 @@ when a chunk arrives, the actions whose time has passed are skipped because they
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,20 +13,13 @@ from robovlm_ros import rotation
 from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
-
-Strategy = Callable[[ActionChunk | None, ActionChunk], ActionChunk]
-"""How a chunk in execution and a newly decided one become the chunk to execute; it may be any pure function."""
-
-
-def replace(_current: ActionChunk | None, new: ActionChunk) -> ActionChunk:
-    """The strategy that trusts the newest decision entirely."""
-    return new
+from robovlm_ros.runtime.strategies import FIRST, Decision, Strategy
 
 
 class ChunkExecutor:
-    """Holds the chunk in execution and reads commands from it by time. Not thread-safe: the caller locks."""
+    """Holds the newest decisions and reads commands from them by time. Not thread-safe: the caller locks."""
 
-    def __init__(self, contract: Contract, *, max_age_ns: int, strategy: Strategy = replace) -> None:
+    def __init__(self, contract: Contract, *, max_age_ns: int, strategy: Strategy = FIRST) -> None:
         """`max_age_ns`: how far a chunk's first due time may be from now [ns], so that a robot comes to rest when its
         policy has died or the clock has jumped."""
         if max_age_ns <= 0:
@@ -38,57 +29,89 @@ class ChunkExecutor:
         self._velocity = contract.velocity
         self._step_ns = contract.step_ns
         self._max_age_ns = max_age_ns
-        self._strategy = strategy
-        self._chunk: ActionChunk | None = None
+        self.strategy = strategy
+        """How decisions become commands; it may change at any time."""
+        self._decisions: list[Decision] = []  # oldest first, all for one instruction
 
     @property
     def chunk(self) -> ActionChunk | None:
-        """The chunk in execution."""
-        return self._chunk
+        """The newest decision."""
+        return self._decisions[-1].chunk if self._decisions else None
 
-    def set_chunk(self, chunk: ActionChunk) -> None:
-        """Take a new decision; one that follows another instruction replaces the old whatever the strategy."""
+    def set_chunk(self, chunk: ActionChunk, now_ns: int | None = None) -> None:
+        """Take a new decision, at `now_ns`, None: when it was first due; one that follows another instruction replaces
+        the old ones whatever the strategy."""
         steps, size = len(chunk.due_ns), len(self._binary)
         if steps == 0 or chunk.actions.shape != (steps, size) or np.any(np.diff(chunk.due_ns) <= 0):
             raise ValueError(
                 f"a chunk needs actions of shape (n, {size}) and n increasing due times, "
                 f"not {chunk.actions.shape} and {chunk.due_ns.shape}"
             )
-        if self._chunk is None or self._chunk.instruction != chunk.instruction:
-            self._chunk = chunk
-        else:
-            self._chunk = self._strategy(self._chunk, chunk)
+        taken_ns = int(chunk.due_ns[0]) if now_ns is None else now_ns
+        if self._decisions and self._decisions[-1].chunk.instruction != chunk.instruction:
+            self._decisions.clear()
+        self._decisions = [*self._in_force(taken_ns), Decision(chunk=chunk, taken_ns=taken_ns)]
+        while len(self._decisions) > self.strategy.memory:
+            del self._decisions[1 if self.strategy.memory > 1 else 0]
 
     def clear(self) -> None:
-        """Drop the chunk: nothing is in force until the next one."""
-        self._chunk = None
+        """Drop all decisions: nothing is in force until the next one."""
+        self._decisions.clear()
 
     def command(self, now_ns: int) -> NDArray[np.float64] | None:
         """(action_dim,) the action in force at `now_ns`, absolute, binary dimensions 0 or 1; None: hold.
 
-        Between due times continuous dimensions are interpolated linearly and binary ones keep the earlier action;
-        orientations relative to a tool frame go the short way and stay unit quaternions;
-        before the first due time the first action is in force, after the last the last one. A velocity is in force
-        only from the first due time until one step after the last; it is 0 otherwise.
+        Of each chunk, continuous dimensions are interpolated linearly between due times and binary ones keep the
+        earlier action; before the first due time the first action is in force, after the last the last one. A velocity
+        is in force only from the first due time until one step after the last; it is 0 otherwise. What the chunks of
+        the strategy say is averaged; orientations relative to a tool frame go the short way and stay unit quaternions.
         """
-        found = self._in_force(now_ns)
-        if found is not None and self._chunk is not None and self._velocity.any():
-            due_ns = self._chunk.due_ns
-            if not int(due_ns[0]) <= now_ns <= int(due_ns[-1]) + self._step_ns:
-                found[self._velocity] = 0.0
-        return found
+        decisions = self._in_force(now_ns)
+        if not decisions or self._too_old(decisions[-1], now_ns):
+            return None
+        return self._mixed(decisions, now_ns)
 
     def ahead(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """(n, action_dim) actions that are due after `now_ns` and (n,) when [ns]; none without a chunk."""
-        if self._chunk is None:
+        decisions = self._in_force(now_ns)
+        if not decisions:
             return np.zeros((0, len(self._binary))), np.zeros(0, np.int64)
-        later = self._chunk.due_ns > now_ns
-        return self._chunk.actions[later].astype(np.float64), self._chunk.due_ns[later]
+        due_ns = decisions[-1].chunk.due_ns
+        due_ns = due_ns[due_ns > now_ns]
+        actions = [self._mixed(decisions, int(due)) for due in due_ns]
+        return np.array(actions).reshape(len(due_ns), len(self._binary)), due_ns
 
-    def _in_force(self, now_ns: int) -> NDArray[np.float64] | None:
-        chunk = self._chunk
-        if chunk is None or abs(now_ns - int(chunk.due_ns[0])) > self._max_age_ns:
-            return None
+    def _too_old(self, decision: Decision, now_ns: int) -> bool:
+        return abs(now_ns - int(decision.chunk.due_ns[0])) > self._max_age_ns
+
+    def _in_force(self, now_ns: int) -> list[Decision]:
+        """The decisions without those that have no say any more; the newest stays."""
+        left = self._decisions
+        while len(left) > 1 and (self._too_old(left[0], now_ns) or not self.strategy.weights(left, now_ns)[0]):
+            left = left[1:]
+        return left
+
+    def _mixed(self, decisions: list[Decision], now_ns: int) -> NDArray[np.float64]:
+        """(action_dim,) the mean of what decisions say, by the strategy's weights."""
+        weights = self.strategy.weights(decisions, now_ns)
+        says = [(w, self._said(d.chunk, now_ns)) for w, d in zip(weights, decisions, strict=True) if w > 0]
+        newest = says[-1][1]
+        if len(says) == 1:
+            return newest
+        mean = np.asarray(sum(w * values for w, values in says), np.float64)
+        for index in self._orientations:
+            near = [w * values[index] * (-1 if values[index] @ newest[index] < 0 else 1) for w, values in says]
+            mean[index] = rotation.unit(np.sum(near, axis=0))
+        return np.where(self._binary, mean >= 0.5, mean).astype(np.float64)
+
+    def _said(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64]:
+        """(action_dim,) what one chunk says of `now_ns`."""
+        found = self._interpolated(chunk, now_ns)
+        if not int(chunk.due_ns[0]) <= now_ns <= int(chunk.due_ns[-1]) + self._step_ns:
+            found[self._velocity] = 0.0
+        return found
+
+    def _interpolated(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64]:
         after = int(np.searchsorted(chunk.due_ns, now_ns, side="right"))
         before = max(after - 1, 0)
         after = min(after, len(chunk.due_ns) - 1)
