@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from robovlm_ros.bags import Episode, list_episodes, mark, observations, read_episode
 from robovlm_ros.bags.aligned import Pace
@@ -211,6 +216,32 @@ def test_a_data_set_of_lerobots_own_making_becomes_episodes_with_a_derived_contr
     assert [step.actions[0, 2] for step in observations(mine)] == [float(row["action"][2] > 0.02) for row in rows[:15]]
 
 
+def test_images_that_a_data_set_stores_one_by_one_come_back_exactly(folder: Path, tmp_path: Path) -> None:
+    root, key = foreign(folder, tmp_path), "observation.images.side"
+    path = root / "meta/info.json"
+    info = json.loads(path.read_text())
+    info["features"][key] = {"dtype": "image", "shape": [3, 31, 32], "names": ["channels", "height", "width"]}
+    info["features"]["observation.state"]["names"] = {"motors": ["one", "two", "three"]}
+    path.write_text(json.dumps(info))
+    data = root / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(data)
+    images = []
+    for i in range(len(table)):
+        stream = io.BytesIO()
+        Image.fromarray(scene(1, i)).save(stream, "PNG")
+        images.append({"bytes": stream.getvalue(), "path": None})
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(table.append_column(key, pa.array(images, kind)), data)
+    assert convert(["episodes", str(root), str(tmp_path / "out"), "--workers", "1"]) == 0
+    number = 0
+    for name in list_episodes(tmp_path / "out"):
+        for step in observations(read_episode(name)):
+            np.testing.assert_array_equal(step.observation.images["side"], scene(1, number))
+            number += 1
+    assert number == len(table)
+    assert read_episode(name).contract.state_names == ("state.one", "state.two", "state.three")
+
+
 def foreign(folder: Path, tmp_path: Path) -> Path:
     """The data set without what this package adds."""
     root = tmp_path / "foreign"
@@ -325,3 +356,10 @@ def test_options_and_names_of_a_data_set(folder: Path) -> None:
     reader = LeRobotReader(folder / "lerobot")
     assert reader.names(layout.STATE) == list(CONTRACT.state_names)
     assert reader.size(layout.IMAGES + "side") == (31, 32)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("ROBOVLM_LEROBOT_PYTHON" not in os.environ, reason="ROBOVLM_LEROBOT_PYTHON names no environment")
+def test_lerobot_itself_reads_what_was_converted_and_what_it_writes_becomes_episodes() -> None:
+    tool = Path(__file__).resolve().parent.parent / "tools" / "check_lerobot.py"
+    subprocess.run([sys.executable, str(tool), "--python", os.environ["ROBOVLM_LEROBOT_PYTHON"]], check=True)

@@ -175,7 +175,7 @@ class LeRobotReader:
         if version.startswith("v2"):
             raise UserError(
                 f"{self.path} is a LeRobot data set of version {version}, not v3.0: LeRobot converts it "
-                "(python -m lerobot.datasets.v30.convert_dataset_v21_to_v30 --repo-id=NAME --root=FOLDER)"
+                "(python -m lerobot.scripts.convert_dataset_v21_to_v30 --repo-id=NAME)"
             )
         if not version.startswith("v3."):
             raise UserError(f"{self.path} is a LeRobot data set of version {version}; v3.0 can be read")
