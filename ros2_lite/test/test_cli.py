@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ros2_lite.cli import COMMANDS, main
 from ros2_lite.cli.errors import CliError
-from ros2_lite.cli.values import get_message, message_to_yaml, set_message_fields
+from ros2_lite.cli.values import get_message, message_to_csv, message_to_yaml, set_message_fields
 
 ROS2 = [sys.executable, "-m", "ros2_lite.cli"]
 
@@ -91,7 +91,8 @@ def test_every_command_and_verb_has_help(capsys: pytest.CaptureFixture[str]) -> 
         ("launch cli_pkg sleep.launch.py seconds=3", "malformed launch argument 'seconds=3'"),
         ("run cli_pkg slepper", "executable 'slepper' not found in package 'cli_pkg'; valid executables are: sleeper"),
         ("run absent_pkg x", "Package 'absent_pkg' not found"),
-        ("pkg prefix absent_pkg", "Package 'absent_pkg' not found"),
+        ("pkg prefix absent_pkg", "Package not found"),
+        ("interface package absent_pkg", "Unknown package 'absent_pkg'"),
         ("interface show std_msgs/msg/Strin", "std_msgs/msg has:"),
         ("interface show String", "Expected three parts"),
         ("topic pub /x std_msgs/msg/Strin", "types of std_msgs.msg are:"),
@@ -213,6 +214,7 @@ def test_yaml_fills_a_message_and_shows_it_again() -> None:
     set_stamp(get_message("builtin_interfaces/msg/Time")(sec=5))
     assert trajectory.header.stamp.sec == 5
 
+    assert message_to_csv(get_message("std_msgs/msg/Byte")(data=b"2")) == "b'2'"
     image = get_message("sensor_msgs/msg/Image")(data=bytes(1000))
     assert "data: '<sequence type: uint8, length: 1000>'" in message_to_yaml(image, no_arr=True)
     assert yaml.safe_load(message_to_yaml(image, truncate=2))["data"] == [0, 0, "..."]

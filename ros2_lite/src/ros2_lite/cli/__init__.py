@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _step_aside(arguments)
         return _dispatch(arguments)
     except CliError as error:
-        print(error, file=sys.stderr)
+        error.report()
         return 1
     except KeyboardInterrupt:
         return int(signal.SIGINT)

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from typing import NoReturn
 
 
 class CliError(Exception):
-    """What the user has to know, in one line."""
+    """What the user has to know, in one line.
+
+    :param hint: what would have been valid. A person at a terminal reads it after the message; a program that reads the
+        output finds the message as the original words it, and nothing else.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def report(self) -> None:
+        """Say it on stderr."""
+        words = [str(self), self.hint if sys.stderr.isatty() else ""]
+        text = "; ".join(word for word in words if word)
+        if text:
+            print(text, file=sys.stderr)
 
 
 class Parser(argparse.ArgumentParser):

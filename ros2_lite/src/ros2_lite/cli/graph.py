@@ -138,33 +138,35 @@ def nodes(node: Node, include_hidden: bool = False) -> list[NodeName]:
     return sorted(found, key=lambda item: item.full)
 
 
-def find_node(node: Node, name: str, timeout: float = KNOWN_WITHIN) -> NodeName:
+def find_node(node: Node, name: str, timeout: float = KNOWN_WITHIN, include_hidden: bool = True) -> NodeName:
     """The node of that name, as soon as it is known; CliError with the names of those that are there."""
     wanted = absolute(name)
 
     def known() -> bool:
-        return any(item.full == wanted for item in nodes(node, include_hidden=True))
+        return any(item.full == wanted for item in nodes(node, include_hidden))
 
     if not spin_until(node, known, timeout):
-        raise CliError(f"Node not found: '{wanted}'; nodes here: {choices(item.full for item in nodes(node))}")
-    return next(item for item in nodes(node, include_hidden=True) if item.full == wanted)
+        here = choices(item.full for item in nodes(node))
+        raise CliError("Node not found", f"there is no node '{wanted}'; nodes here: {here}")
+    return next(item for item in nodes(node, include_hidden) if item.full == wanted)
 
 
-def find_topic(node: Node, name: str, timeout: float | None = KNOWN_WITHIN) -> str:
+def find_topic(node: Node, name: str, timeout: float | None = KNOWN_WITHIN, include_hidden: bool = True) -> str:
     """The type of a topic, as soon as it is known; CliError with the names of those that are there."""
     wanted = absolute(name)
 
     def types() -> list[str]:
-        return next((list(t) for n, t in node.get_topic_names_and_types() if n == wanted), [])
+        return next((list(t) for n, t in topics(node, include_hidden) if n == wanted), [])
 
     if not spin_until(node, lambda: bool(types()), timeout):
+        here = choices(n for n, _ in topics(node))
         raise CliError(
-            f"Could not determine the type for the passed topic: [{wanted}] does not appear to be published yet; "
-            f"topics here: {choices(n for n, _ in topics(node))}"
+            "Could not determine the type for the passed topic",
+            f"[{wanted}] does not appear to be published yet; topics here: {here}",
         )
     found = types()
     if len(found) > 1:
-        raise CliError(f"Cannot use topic '{wanted}', as it contains more than one type: [{', '.join(found)}]")
+        raise CliError(f"Cannot echo topic '{wanted}', as it contains more than one type: [{', '.join(found)}]")
     return found[0]
 
 

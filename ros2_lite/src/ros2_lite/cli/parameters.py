@@ -32,9 +32,7 @@ def add_node_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the verbs about one node's parameters."""
     graph.add_graph_arguments(parser)
     parser.add_argument("node_name", help="Name of the ROS node")
-    parser.add_argument(
-        "--include-hidden-nodes", action="store_true", help="Accepted: a node that is named may be a hidden one"
-    )
+    parser.add_argument("--include-hidden-nodes", action="store_true", help="Consider hidden nodes as well")
     parser.add_argument(
         "--timeout",
         metavar="N",
@@ -46,7 +44,7 @@ def add_node_arguments(parser: argparse.ArgumentParser) -> None:
 
 def find_node(node: Node, args: argparse.Namespace) -> str:
     """The full name of the node that the options of :func:`add_node_arguments` name; CliError where it is not there."""
-    return graph.find_node(node, args.node_name, args.timeout).full
+    return graph.find_node(node, args.node_name, args.timeout, args.include_hidden_nodes).full
 
 
 def to_python(value: Any) -> Any:

@@ -41,7 +41,7 @@ def _packages() -> dict[str, str]:
 
 
 def _not_found(name: str) -> CliError:
-    return CliError(f"Package '{name}' not found; packages here: {choices(_packages())}")
+    return CliError("Package not found", f"there is no package '{name}'; packages here: {choices(_packages())}")
 
 
 def _prefix(name: str, share: bool) -> str:

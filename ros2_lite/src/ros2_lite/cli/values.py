@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import importlib
 import re
 from collections.abc import Callable, Mapping
@@ -157,11 +156,24 @@ def _type_name(message: Any) -> str:
 # -- from messages to YAML -------------------------------------------------------------------------------------------
 
 
-def message_to_dict(message: Any, *, truncate: int | None = None, no_arr: bool = False, no_str: bool = False) -> Any:
-    """The message as dictionaries, lists and plain values; longer lists and texts end in '...'."""
+def message_to_dict(
+    message: Any,
+    *,
+    truncate: int | None = None,
+    no_arr: bool = False,
+    no_str: bool = False,
+    as_bytes: bool = False,
+) -> Any:
+    """The message as dictionaries, lists and plain values; longer lists and texts end in '...'.
+
+    Bytes become text, each the character of its number, unless they are to stay `as_bytes`.
+    """
 
     def plain(value: Any, kind: str = "") -> Any:
         if isinstance(value, (bytes, bytearray)):
+            if as_bytes:
+                cut = truncate is not None and len(value) > truncate
+                return bytes(value[:truncate]) + (b"..." if cut else b"")
             text = bytes(value[:truncate]).decode("latin-1")
             return text + "..." if truncate is not None and len(value) > truncate else text
         if isinstance(value, str):
@@ -214,7 +226,7 @@ def message_to_csv(message: Any, **options: Any) -> str:
             return [text for item in value for text in flat(item)]
         return [str(value)]
 
-    return ",".join(flat(message_to_dict(message, **options)))
+    return ",".join(flat(message_to_dict(message, as_bytes=True, **options)))
 
 
 def select_field(message: Any, path: list[str]) -> Any:
@@ -223,8 +235,10 @@ def select_field(message: Any, path: list[str]) -> Any:
     for name in path:
         fields = value.get_fields_and_field_types() if hasattr(value, "get_fields_and_field_types") else {}
         if name not in fields:
-            valid = ", ".join(fields) or "none, it is no message"
-            raise CliError(f"Invalid field '{'.'.join(path)}': no field '{name}'; valid are: {valid}")
+            raise CliError(
+                f"Invalid field '{'.'.join(path)}': '{type(value).__name__}' object has no attribute '{name}'",
+                f"valid are: {', '.join(fields) or 'none, it is no message'}",
+            )
         value = getattr(value, name)
     return value
 
@@ -252,4 +266,4 @@ def message_filter(expression: str | None) -> Callable[[Any], bool]:
 
 def as_text(value: Any) -> str:
     """A single field's value, as `ros2 topic echo --field` shows it."""
-    return str(value.tolist()) if isinstance(value, array.array) else str(value)
+    return str(value)

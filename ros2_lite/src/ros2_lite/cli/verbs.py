@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from ros2_lite.cli.errors import Parser
 
 
-def run(command: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> int:
+def run(command: str, verbs: Mapping[str, str], arguments: Sequence[str], flag: str = "") -> int:
     """Run one verb of a command; `verbs` maps each to its line of help.
 
-    Only the module of the verb that is asked for is imported.
+    Only the module of the verb that is asked for is imported. `flag` may stand before the verb, for those that know it.
     """
+    is_flagged = bool(flag) and list(arguments[:1]) == [flag]
+    arguments = arguments[int(is_flagged) :]
     listing = "\n".join(f"  {name:<8} {text}" for name, text in verbs.items())
     parser = Parser(
         prog=f"ros2 {command}",
@@ -30,4 +32,7 @@ def run(command: str, verbs: Mapping[str, str], arguments: Sequence[str]) -> int
     module = importlib.import_module(f"ros2_lite.cli.{command}.{verb}")
     inner = Parser(prog=f"ros2 {command} {verb}", description=verbs[verb])
     module.add_arguments(inner)
-    return int(module.main(inner.parse_intermixed_args(arguments[1:])) or 0)
+    args = inner.parse_intermixed_args(arguments[1:])
+    if is_flagged:
+        setattr(args, flag.lstrip("-").replace("-", "_"), True)
+    return int(module.main(args) or 0)

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     package = args.package_name
     if package not in registry.packages():
-        raise CliError(f"Unknown package '{package}'; packages are: {choices(registry.packages())}")
+        raise CliError(f"Unknown package '{package}'", f"packages are: {choices(registry.packages())}")
     for kind in kinds(args):
         for name in registry.names(package, kind):
             print(f"{package}/{kind}/{name}")

@@ -19,11 +19,12 @@ def names(node: Node, include_hidden: bool = False) -> list[str]:
     return sorted({n.full for n in graph.nodes(node, include_hidden) if f"{n.full}/get_state" in telling})
 
 
-def find(node: Node, name: str) -> str:
+def find(node: Node, name: str, include_hidden: bool) -> str:
     """The full name of a node, as soon as its lifecycle is known; CliError with those that are there."""
     wanted = graph.absolute(name)
-    if not graph.spin_until(node, lambda: wanted in names(node, True), graph.KNOWN_WITHIN):
-        raise CliError(f"Node not found: '{wanted}'; nodes with a lifecycle here: {choices(names(node))}")
+    if not graph.spin_until(node, lambda: wanted in names(node, include_hidden), graph.KNOWN_WITHIN):
+        here = choices(names(node))
+        raise CliError("Node not found", f"there is no '{wanted}'; nodes with a lifecycle here: {here}")
     return wanted
 
 

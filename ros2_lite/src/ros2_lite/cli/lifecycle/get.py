@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ros2_lite.cli import graph
 from ros2_lite.cli.errors import CliError
@@ -19,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     with graph.cli_node() as node:
         if args.node_name:
-            state = api.state(node, api.find(node, args.node_name))
+            state = api.state(node, api.find(node, args.node_name, args.include_hidden_nodes))
             print(f"{state.label} [{state.id}]")
             return
         graph.discover(node, args.spin_time)
@@ -27,6 +26,6 @@ def main(args: argparse.Namespace) -> None:
             try:
                 state = api.state(node, name)
             except CliError as error:  # one that does not answer hides no other
-                print(error, file=sys.stderr)
+                error.report()
                 continue
             print(f"{name}: {state.label} [{state.id}]")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ros2_lite.cli import graph
+from ros2_lite.cli.errors import CliError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     with graph.cli_node() as node:
-        found = graph.find_node(node, args.node_name)
+        try:
+            found = graph.find_node(node, args.node_name, include_hidden=args.include_hidden)
+        except CliError as error:
+            raise CliError(f"Unable to find node '{args.node_name}'", error.hint) from None
         graph.discover(node, args.spin_time)
         same = sum(item.full == found.full for item in graph.nodes(node, True))
         if same > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 
 from ros2_lite.cli import graph, parameters
 from ros2_lite.cli.errors import CliError
@@ -26,7 +25,7 @@ def main(args: argparse.Namespace) -> None:
         raise CliError(f"--filter '{args.filter}' is no regular expression: {error}") from None
     with graph.cli_node() as node:
         if args.node_name:
-            names = [graph.find_node(node, args.node_name).full]
+            names = [graph.find_node(node, args.node_name, include_hidden=args.include_hidden_nodes).full]
         else:
             graph.discover(node, args.spin_time)
             names = sorted({item.full for item in graph.nodes(node, args.include_hidden_nodes)})
@@ -36,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
             except CliError as error:
                 if args.node_name:
                     raise
-                print(error, file=sys.stderr)  # a node without parameter services hides no other
+                error.report()  # a node without parameter services hides no other
                 continue
             found = [item for item in found if pattern.match(item)]
             if found and not args.node_name:

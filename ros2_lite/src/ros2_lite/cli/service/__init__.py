@@ -17,4 +17,4 @@ VERBS = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    return verbs.run("service", VERBS, arguments)
+    return verbs.run("service", VERBS, arguments, "--include-hidden-services")

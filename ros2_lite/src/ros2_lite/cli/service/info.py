@@ -19,7 +19,8 @@ def main(args: argparse.Namespace) -> None:
         graph.discover(node, args.spin_time)
         types = next((list(t) for n, t in graph.services(node, True) if n == name), None)
         if types is None:
-            raise CliError(f"Unknown service '{name}'; services here: {choices(n for n, _ in graph.services(node))}")
+            known = choices(n for n, _ in graph.services(node))
+            raise CliError(f"Unknown service '{name}'", f"services here: {known}")
         print(f"Type: {types[0] if len(types) == 1 else types}")
         print(f"Clients count: {node.count_clients(name)}")
         print(f"Services count: {node.count_services(name)}")

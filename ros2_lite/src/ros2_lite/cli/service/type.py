@@ -21,6 +21,7 @@ def main(args: argparse.Namespace) -> None:
             return next((list(t) for n, t in graph.services(node, True) if n == name), [])
 
         if not graph.spin_until(node, lambda: bool(types()), args.spin_time or graph.KNOWN_WITHIN):
-            raise CliError(f"Unknown service '{name}'; services here: {choices(n for n, _ in graph.services(node))}")
+            known = choices(n for n, _ in graph.services(node))
+            raise CliError("", f"Unknown service '{name}'; services here: {known}")
         for type_name in types():
             print(type_name)

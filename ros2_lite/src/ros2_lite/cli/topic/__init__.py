@@ -21,4 +21,4 @@ VERBS = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    return verbs.run("topic", VERBS, arguments)
+    return verbs.run("topic", VERBS, arguments, "--include-hidden-topics")

@@ -21,6 +21,7 @@ from ros2_lite.cli.values import (
 )
 
 TRUNCATE_LENGTH = 128
+_KNOWN_WITHIN = 1.2  # [s] for a topic that is there already
 _SETTLE = 0.1  # [s] for the endpoints of a topic whose name has just become known
 
 
@@ -65,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
     fits = message_filter(args.filter)
     with graph.cli_node(use_sim_time=args.use_sim_time) as node:
         name = graph.absolute(args.topic_name)
-        type_name = args.message_type or graph.find_topic(node, name, args.spin_time or graph.KNOWN_WITHIN)
+        type_name = args.message_type or _type_of(node, name, args.spin_time)
         message_class = get_message(type_name)
         if path and not args.raw:
             select_field(message_class(), path)  # a wrong name shows before the first message, not with it
@@ -74,6 +75,14 @@ def main(args: argparse.Namespace) -> int:
             graph.spin_until(node, lambda: False, _SETTLE)
             _match_publishers(node, name, profile)
         return _echo(args, node, name, message_class, profile, path, fits)
+
+
+def _type_of(node: Any, name: str, spin_time: float | None) -> str:
+    try:
+        return graph.find_topic(node, name, spin_time or _KNOWN_WITHIN)
+    except CliError:
+        print(f"WARNING: topic [{name}] does not appear to be published yet", flush=True)
+        raise
 
 
 def _match_publishers(node: Any, name: str, profile: Any) -> None:

@@ -26,7 +26,8 @@ def main(args: argparse.Namespace) -> None:
         graph.discover(node, args.spin_time)
         types = next((list(t) for n, t in graph.topics(node, True) if n == name), None)
         if types is None:
-            raise CliError(f"Unknown topic '{name}'; topics here: {choices(n for n, _ in graph.topics(node))}")
+            known = choices(n for n, _ in graph.topics(node))
+            raise CliError(f"Unknown topic '{name}'", f"topics here: {known}")
         end = "\n\n" if args.verbose else "\n"
         print(f"Type: {types[0] if len(types) == 1 else types}", end=end)
         publishers = node.get_publishers_info_by_topic(name)

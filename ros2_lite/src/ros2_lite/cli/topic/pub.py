@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from typing import Any
 
 from ros2_lite.cli import graph, qos
 from ros2_lite.cli.errors import CliError, count, positive_float
@@ -58,19 +59,14 @@ def main(args: argparse.Namespace) -> int:
     if wait_for is None:
         wait_for = int(times != 0)
     if not wait_for and args.max_wait_time_secs is not None:
-        raise CliError("--max-wait-time-secs needs --wait-matching-subscriptions, --once or --times")
+        raise CliError(
+            "--max-wait-time-secs option is only effective with --wait-matching-subscriptions, --once or --times"
+        )
     message = get_message(args.message_type)()
     stamps = set_message_fields(message, parse_values(sys.stdin.read() if args.stdin else args.values))
     with graph.cli_node(args.node_name, use_sim_time=args.use_sim_time) as node:
         publisher = node.create_publisher(type(message), args.topic_name, qos.profile(args))
-        begin = time.monotonic()
-        while not graph.spin_until(node, lambda: publisher.get_subscription_count() >= wait_for, 1.0):
-            if args.max_wait_time_secs is not None and time.monotonic() - begin > args.max_wait_time_secs:
-                raise CliError(
-                    f"Timed out waiting for subscribers: Expected {wait_for} subscribers but only got "
-                    f"{publisher.get_subscription_count()}"
-                )
-            print(f"Waiting for at least {wait_for} matching subscription(s)...", flush=True)
+        _wait_for_subscriptions(node, publisher, wait_for, args.max_wait_time_secs)
         print("publisher: beginning loop", flush=True)
         published = 0
 
@@ -92,3 +88,21 @@ def main(args: argparse.Namespace) -> int:
         graph.spin_until(node, lambda: bool(times) and published >= times, None)
         time.sleep(args.keep_alive)  # the last message may still be on its way
     return 0
+
+
+def _wait_for_subscriptions(node: Any, publisher: Any, count: int, timeout: float | None) -> None:
+    """Wait for so many subscriptions, and say so each second; CliError after `timeout` [s]."""
+    begin = next_word = time.monotonic()
+    deadline = float("inf") if timeout is None else begin + timeout
+    wait = 0.0
+    while not graph.spin_until(node, lambda: publisher.get_subscription_count() >= count, wait):
+        now = time.monotonic()
+        if now >= next_word:
+            print(f"Waiting for at least {count} matching subscription(s)...", flush=True)
+            next_word += 1.0
+        if now >= deadline:
+            raise CliError(
+                f"Timed out waiting for subscribers: Expected {count} subcribers but only got "
+                f"{publisher.get_subscription_count()} subscribers"
+            )
+        wait = min(next_word, deadline) - now
