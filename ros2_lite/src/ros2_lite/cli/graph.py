@@ -63,7 +63,7 @@ def cli_node(name: str | None = None, *, use_sim_time: bool = False) -> Iterator
         rclpy.init(args=[])
     except (RuntimeError, ValueError, OSError) as error:  # no such domain, no network, ...
         raise CliError(f"cannot join the ROS graph: {error}") from error
-    node = None
+    node = executor = None
     try:
         node = rclpy.create_node(
             name or f"_ros2cli_{os.getpid()}",
@@ -71,11 +71,16 @@ def cli_node(name: str | None = None, *, use_sim_time: bool = False) -> Iterator
             enable_rosout=False,
             parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)],
         )
+        # Once, and not for each look: an executor that has a node keeps what is ready in turn.
+        executor = rclpy.get_global_executor()
+        executor.add_node(node)
         yield node
     except ExternalShutdownException:
         raise SystemExit(143) from None  # 128 + SIGTERM, as shells say it
     finally:
         if node is not None:
+            if executor is not None:
+                executor.remove_node(node)
             node.destroy_node()
         rclpy.try_shutdown()
 

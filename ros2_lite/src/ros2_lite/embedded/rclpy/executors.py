@@ -214,6 +214,8 @@ class Executor:
                 task = self._batch.pop()  # the newest first, as in Jazzy
                 if not task.done():
                     return None, (task, ())
+            if self._ready and self._stale:
+                self._rebuild()  # `rclpy.spin_once` takes its node away and brings it back: who was ready still is
             while self._ready:
                 entity = self._ready.popleft()
                 work = self._reserve(entity)
