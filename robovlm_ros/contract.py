@@ -108,6 +108,11 @@ class ActionDimension:
     """Smallest and largest value that may ever be sent [unit]."""
     max_velocity: float | None = None
     """Largest rate of change of the sent value [unit/s], of a velocity its acceleration; None: unlimited."""
+    max_acceleration: float | None = None
+    """Largest rate of change of that rate [unit/s^2]; of a velocity, of the velocity itself; None: unlimited."""
+    max_jump: float | None = None
+    """The first value after a pause is refused when it is further than this from the measured one [unit]: the policy
+    then means another robot, or another place. None: the robot goes there at `max_velocity`."""
     reference: str | None = None
     """State dimension (``ee.x``) that the policy's number is relative to; None: absolute."""
     normalise: str | None = None
@@ -341,7 +346,7 @@ def _items(values: Any, where: str) -> list[tuple[dict[str, Any], str]]:
     return [(dict(item), f"{where}: {item.get('name', number)}") for number, item in enumerate(items, start=1)]
 
 
-_SILENT = ("normalise", "relative_to", "trajectory", "max_effort", "depth")
+_SILENT = ("normalise", "relative_to", "trajectory", "max_effort", "depth", "max_acceleration", "max_jump")
 
 
 def _plain(value: Any) -> Any:
@@ -446,7 +451,12 @@ def _check(contract: Contract) -> None:
                 one_of(dim.normalise, NORMALISATIONS, f"action '{dim.name}': normalise")
                 if dim.kind == "binary":
                     raise UserError(f"{where}: action '{dim.name}' is binary and is never normalised: remove normalise")
-            positive(dim.max_velocity, f"action '{dim.name}': max_velocity")
+            for name in ("max_velocity", "max_acceleration", "max_jump"):
+                positive(getattr(dim, name), f"action '{dim.name}': {name}")
+            if dim.max_jump is not None and contract.measured_by[contract.action_names.index(dim.name)] is None:
+                raise UserError(
+                    f"{where}: action '{dim.name}': max_jump needs a reference, which tells where it stands"
+                )
             low, high = dim.limits
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise UserError(f"{where}: action '{dim.name}': limits must be [low, high] with low < high")

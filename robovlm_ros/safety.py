@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from robovlm_ros.contract import Contract
+from robovlm_ros.contract import ActionDimension, Contract
 from robovlm_ros.errors import UserError
 
-CAUSES = ("not_finite", "limit", "velocity", "stale")
+CAUSES = ("not_finite", "limit", "velocity", "acceleration", "jump", "stale")
 """What the filter may have to intervene for, the keys of `SafetyFilter.interventions`."""
 
 
@@ -60,25 +60,30 @@ class SafetyFilter:
         self._limits[self._binary] = (0.0, 1.0)
         self._orientations = contract.orientations
         self._moving = contract.velocity
-        self._velocity = np.array(  # (action_dim,) [unit/s], inf: unlimited
-            [
-                math.inf if dim.max_velocity is None or dim.kind == "binary" else dim.max_velocity
-                for dim in contract.action_dims
-            ]
-        )
+        dims = contract.action_dims
+        # (action_dim,) each; inf: unlimited
+        acceleration = np.array([_bound(dim, dim.max_acceleration) for dim in dims])  # [unit/s^2]
+        self._velocity = np.array([_bound(dim, dim.max_velocity) for dim in dims])  # [unit/s]
+        self._velocity = np.where(self._moving, np.minimum(self._velocity, acceleration), self._velocity)
+        self._acceleration = np.where(self._moving, math.inf, acceleration)
+        self._inert = np.isfinite(self._acceleration)  # (action_dim,) positions that speed up and brake
+        self._jump = np.array([_bound(dim, dim.max_jump) for dim in dims])  # [unit]
         self._max_age_s = {camera.name: camera.max_age_s for camera in contract.cameras}
         self._max_age_s |= {source.name: source.max_age_s for source in contract.state}
         self._period_ns = period_ns
         self._restart_after_ns = restart_after_ns
         self._last: NDArray[np.float64] | None = None
         self._last_ns: int | None = None
+        self._rate: NDArray[np.float64] = np.zeros(len(dims))  # (action_dim,) of the last sent value [unit/s]
+        self._wanted: NDArray[np.float64] | None = None
         self.interventions: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         """How often each of CAUSES made the filter refuse or change a command."""
 
     def restart(self) -> None:
         """Forget what was sent: the next command starts from the measured values."""
-        self._last = None
+        self._last = self._wanted = None
         self._last_ns = None
+        self._rate = np.zeros(len(self._names))
 
     def halt(self, now_ns: int) -> None:
         """All motion was ended at once, with velocities 0: the next command starts from there."""
@@ -100,20 +105,20 @@ class SafetyFilter:
         """
         stale = self.stale(ages_s or {})
         if stale:
-            self.interventions["stale"] += 1
-            return Verdict(values=self._kept(), holding=True, reasons=stale)
+            return self._refuse("stale", *stale)
         wanted = np.asarray(values, np.float64)
         if wanted.shape != (len(self._names),):
             raise ValueError(f"a command must have shape ({len(self._names)},), not {wanted.shape}")
         finite = np.isfinite(wanted)
         if not finite.all():
-            self.interventions["not_finite"] += 1
             names = ", ".join(name for name, ok in zip(self._names, finite, strict=True) if not ok)
-            reason = f"the policy gave no finite number for {names}"
-            return Verdict(values=self._kept(), holding=True, reasons=(reason,))
+            return self._refuse("not_finite", f"the policy gave no finite number for {names}")
         reasons: list[str] = []
         wanted = np.where(self._binary, wanted >= 0.5, wanted).astype(np.float64)
         self._turn_the_short_way(wanted, now_ns, measured)
+        jump = self._jumps(wanted, now_ns, measured)
+        if jump:
+            return self._refuse("jump", *jump)
         inside = np.clip(wanted, self._limits[:, 0], self._limits[:, 1])
         if not np.array_equal(inside, wanted):
             self.interventions["limit"] += 1
@@ -122,6 +127,11 @@ class SafetyFilter:
         if not np.allclose(safe, inside, rtol=0.0, atol=1e-12):
             self.interventions["velocity"] += 1
             reasons.append(self._changed("slowed down to", safe, inside))
+        if self._inert.any():
+            slow, safe = safe, self._limit_acceleration(inside, safe, now_ns, measured)
+            if not np.allclose(safe, slow, rtol=0.0, atol=1e-12):
+                self.interventions["acceleration"] += 1
+                reasons.append(self._changed("accelerated to", safe, slow))
         self._last, self._last_ns = safe, now_ns
         return Verdict(values=safe.copy(), holding=False, reasons=tuple(reasons))
 
@@ -161,6 +171,15 @@ class SafetyFilter:
         self, wanted: NDArray[np.float64], now_ns: int, measured: NDArray[np.floating] | None
     ) -> NDArray[np.float64]:
         """(action_dim,) the value nearest to `wanted` that is reachable since the last command."""
+        origin, seconds = self._origin(wanted, now_ns, measured)
+        reach = np.full(wanted.shape, np.inf)  # (action_dim,)
+        np.multiply(self._velocity, seconds, out=reach, where=np.isfinite(self._velocity))
+        return np.clip(wanted, origin - reach, origin + reach)
+
+    def _origin(
+        self, wanted: NDArray[np.float64], now_ns: int, measured: NDArray[np.floating] | None
+    ) -> tuple[NDArray[np.float64], float]:
+        """(action_dim,) where the command starts, and the time that it is credited with [s]."""
         elapsed_ns = self._period_ns
         origin = self._last
         if self._last_ns is not None:
@@ -175,10 +194,70 @@ class SafetyFilter:
             origin = np.where(np.isfinite(origin), origin, fallback)
             # A robot that stands outside its limits must come inside at once: limits before velocity.
             origin = np.clip(origin, self._limits[:, 0], self._limits[:, 1])
-        seconds = min(max(elapsed_ns, 0), 2 * self._period_ns) / 1e9
-        reach = np.full(wanted.shape, np.inf)  # (action_dim,)
-        np.multiply(self._velocity, seconds, out=reach, where=np.isfinite(self._velocity))
-        return np.clip(wanted, origin - reach, origin + reach)
+        return origin, min(max(elapsed_ns, 0), 2 * self._period_ns) / 1e9
+
+    def _paused(self, now_ns: int) -> bool:
+        """Whether the last value that was sent counts no more."""
+        return self._last_ns is None or abs(now_ns - self._last_ns) > self._restart_after_ns
+
+    def _jumps(
+        self, wanted: NDArray[np.float64], now_ns: int, measured: NDArray[np.floating] | None
+    ) -> tuple[str, ...]:
+        """Why the first command after a pause must be refused; empty: it need not."""
+        if measured is None or not np.isfinite(self._jump).any() or not self._paused(now_ns):
+            return ()
+        way = np.abs(wanted - np.where(np.isfinite(measured), measured, wanted))  # (action_dim,)
+        return tuple(
+            f"{name} would jump by {by:.4g} {unit} from where the robot stands (at most {most:g} {unit})"
+            for name, unit, by, most in zip(self._names, self._units, way, self._jump, strict=True)
+            if by > most
+        )
+
+    def _limit_acceleration(
+        self,
+        wanted: NDArray[np.float64],
+        slow: NDArray[np.float64],
+        now_ns: int,
+        measured: NDArray[np.floating] | None,
+    ) -> NDArray[np.float64]:
+        """(action_dim,) `slow`, with what is inert brought on its way to `wanted` at rates that it can reach.
+
+        With x the last value, v its rate, T the time and a the limit, the next rate u keeps |u - v| <= a T, and from
+        u the robot can stop within its limits: u T + u^2 / (2 a) <= d = high - x, so u <= a (sqrt(T^2 + 2 d / a) - T);
+        likewise below. Braking in steps takes no longer way than braking evenly, so that the next step can keep both,
+        whatever its time. What is wanted is reached exactly if its own rate can be matched there; else it is approached
+        such that the difference in rates ends where the difference in place does.
+        """
+        origin, seconds = self._origin(wanted, now_ns, measured)
+        rate = np.zeros(len(wanted)) if self._paused(now_ns) else self._rate  # v
+        if seconds <= 0.0:
+            return np.where(self._inert, origin, slow)
+        a = np.where(self._inert, self._acceleration, 1.0)
+        steps = a * seconds
+        own = np.zeros(len(wanted)) if self._wanted is None else (wanted - self._wanted) / seconds
+        own = np.clip(own, -self._velocity, self._velocity)  # the rate of what is wanted
+
+        def stopping(way: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(a * (np.sqrt(seconds**2 + 2.0 * np.maximum(way, 0.0) / a) - seconds), np.float64)
+
+        low = np.maximum(np.maximum(rate - steps, -self._velocity), -stopping(origin - self._limits[:, 0]))
+        high = np.minimum(np.minimum(rate + steps, self._velocity), stopping(self._limits[:, 1] - origin))
+        way = wanted - origin
+        exact = way / seconds
+        fits = (np.abs(exact - rate) <= steps * (1 + 1e-9)) & (np.abs(exact - own) <= steps * (1 + 1e-9))
+        chosen = np.where(fits, exact, own + np.sign(way) * stopping(np.abs(way)))
+        following = np.clip(chosen, np.minimum(low, high), high)  # (action_dim,) u
+        self._rate = np.where(self._inert, following, 0.0)
+        self._wanted = wanted
+        there = np.where(fits & (following == exact), wanted, origin + following * seconds)
+        there = np.clip(there, self._limits[:, 0], self._limits[:, 1])
+        return np.where(self._inert, there, slow)
+
+    def _refuse(self, cause: str, *reasons: str) -> Verdict:
+        """Nothing new may be sent: the robot stands still from here."""
+        self.interventions[cause] += 1
+        self._rate, self._wanted = np.zeros(len(self._names)), None
+        return Verdict(values=self._kept(), holding=True, reasons=reasons)
 
     def stale(self, ages_s: Mapping[str, float]) -> tuple[str, ...]:
         """Why the robot must hold by the age of its sources: source name → age [s]; empty: it need not."""
@@ -200,6 +279,11 @@ class SafetyFilter:
             for name, unit, new, old in zip(self._names, self._units, after, before, strict=True)
             if new != old
         )
+
+
+def _bound(dim: ActionDimension, limit: float | None) -> float:
+    """A limit of a continuous dimension; infinite without one."""
+    return math.inf if limit is None or dim.kind == "binary" else limit
 
 
 def measured_action(contract: Contract, state: NDArray[np.floating]) -> NDArray[np.float64]:

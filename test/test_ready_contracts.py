@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import rclpy
 import torch
+from geometry_msgs.msg import Twist
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
-from std_msgs.msg import String
+from std_msgs.msg import Bool, String
 from std_srvs.srv import Trigger
 
 from robovlm_ros import messages
@@ -110,10 +111,9 @@ class Robot(Node):  # type: ignore[misc, unused-ignore]
 class World:
     """A robot and the policy node for it, spinning in this process."""
 
-    def __init__(self, contract: Contract, folder: Path) -> None:
-        rclpy.init(
-            args=["--ros-args", "-p", f"checkpoint:={make_checkpoint(folder, contract)}", "-p", "max_chunk_age_s:=3.0"]
-        )
+    def __init__(self, contract: Contract, folder: Path, *parameters: str) -> None:
+        texts = (f"checkpoint:={make_checkpoint(folder, contract)}", "max_chunk_age_s:=3.0", *parameters)
+        rclpy.init(args=["--ros-args", *(item for text in texts for item in ("-p", text))])
         self._executor = MultiThreadedExecutor(num_threads=4)
         self.robot = Robot(contract)
         self.policy = PolicyNode()
@@ -130,6 +130,13 @@ class World:
         self.wait(lambda: self.robot.instruction.get_subscription_count() >= 1, "the policy's subscription")
         self.robot.instruction.publish(String(data="go there"))
         self.wait(lambda: all(len(found) > 3 for found in self.robot.received.values()), "commands on every topic")
+
+    def call(self, name: str) -> Any:
+        client = self.robot.create_client(Trigger, f"/policy_node/{name}")
+        assert client.wait_for_service(timeout_sec=10.0)
+        future = client.call_async(Trigger.Request())
+        self.wait(future.done, f"the answer of {name}")
+        return future.result()
 
     def wait(self, done: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
         end = time.monotonic() + seconds
@@ -210,5 +217,58 @@ def test_a_velocity_ends_with_zero_when_the_node_is_ended(domain_id: int, tmp_pa
         world.wait(lambda: messages.command_values(received[-1][1], base).any(), "motion")
         world.policy.close()
         world.wait(lambda: not messages.command_values(received[-1][1], base).any(), "zero velocity")
+    finally:
+        world.close()
+
+
+def test_an_emergency_stop_ends_motion_until_it_is_reset_and_started(domain_id: int, tmp_path: Path) -> None:
+    contract = patient("diff_drive", width=64, height=48)
+    world = World(contract, tmp_path / "policy")
+    try:
+        world.begin()
+        received, base = world.robot.received["base"], contract.commands[0]
+
+        def moves() -> bool:
+            return bool(messages.command_values(received[-1][1], base).any())
+
+        button = world.robot.create_publisher(Bool, "/emergency_stop", 1)
+        world.wait(lambda: button.get_subscription_count() > 0 and moves(), "motion, and somebody to stop it")
+        button.publish(Bool(data=True))
+        world.wait(lambda: not moves(), "zero velocity")
+        assert not world.call("start").success
+        assert not world.call("reset").success  # it is still pressed
+        button.publish(Bool(data=False))
+        world.wait(lambda: world.call("reset").success, "the reset")
+        world.wait(lambda: time.monotonic() - received[-1][0] > 0.6, "silence")
+        count = len(received)
+        time.sleep(0.3)
+        assert len(received) == count  # a reset alone starts nothing
+        assert world.call("start").success
+        world.wait(moves, "motion")
+        assert world.call("emergency_stop").success
+        world.wait(lambda: not moves(), "zero velocity")
+    finally:
+        world.close()
+
+
+def test_without_the_dead_mans_switch_nothing_is_sent_and_a_dry_run_sends_elsewhere(
+    domain_id: int, tmp_path: Path
+) -> None:
+    contract = patient("diff_drive", width=64, height=48)
+    world = World(contract, tmp_path / "policy", "dead_man_topic:=/held", "dead_man_timeout_s:=2.0", "dry_run:=true")
+    try:
+        robot, shown = world.robot, []
+        robot.create_subscription(Twist, "/policy_node/dry_run/base", shown.append, 10)
+        world.wait(lambda: robot.instruction.get_subscription_count() > 0, "the policy's subscription")
+        robot.instruction.publish(String(data="go there"))
+        world.wait(lambda: world.policy.count_subscribers("/policy_node/dry_run/base") > 0, "the subscription")
+        time.sleep(0.5)
+        assert shown == []
+        held = robot.create_publisher(Bool, "/held", 1)
+        timer = robot.create_timer(0.1, lambda: held.publish(Bool(data=True)))
+        world.wait(lambda: len(shown) > 3, "commands", 30.0)
+        timer.cancel()
+        world.wait(lambda: not messages.command_values(shown[-1], contract.commands[0]).any(), "zero velocity")
+        assert robot.received["base"] == []
     finally:
         world.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -14,12 +16,14 @@ from robovlm_ros.runtime.control import Path
 class CommandTopics:
     """A publisher for each command of a contract."""
 
-    def __init__(self, node: Node, contract: Contract) -> None:
+    def __init__(self, node: Node, contract: Contract, *, dry_run: bool = False) -> None:
+        """`dry_run`: publish on ``~/dry_run/NAME``, where no robot listens."""
         self._contract = contract
         self._topics = []
         for command in contract.commands:
             kind = messages.message_class(command.type)
-            self._topics.append((command, kind, node.create_publisher(kind, command.topic, 10)))
+            topic = "~/dry_run/" + re.sub(r"\W", "_", command.name) if dry_run else command.topic
+            self._topics.append((command, kind, node.create_publisher(kind, topic, 10)))
 
     def publish(
         self, values: NDArray[np.float64], stamp_ns: int, path: Path | None = None, *, paths: bool = False

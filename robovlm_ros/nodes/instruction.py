@@ -17,6 +17,12 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 
+def no_events() -> Any:
+    """Callbacks of a latched subscription that has a volatile one beside it: rclpy would warn that it does not hear
+    plain publishers, which the other one does."""
+    return SubscriptionEventCallbacks(use_default_callbacks=False)
+
+
 def hear_instructions(
     node: Node, contract: Contract, receive: Callable[[Any, bool], None], *, depth: int = 1, raw: bool = False
 ) -> None:
@@ -25,8 +31,7 @@ def hear_instructions(
     A latched instruction only reaches a transient local subscription, one of a plain `ros2 topic pub` only a volatile
     one: so there are two, and what a latched publisher says while this node runs comes through both.
     """
-    # rclpy would warn that the latched one does not hear plain publishers, which the other one does.
-    quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+    quiet = no_events()
     for latched in (True, False):
         qos = QoSProfile(
             depth=depth,

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ from robovlm_ros import messages
 from robovlm_ros.alignment import Aligner
 from robovlm_ros.checkpoints import find_checkpoint, find_contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.guard import Guard
 from robovlm_ros.nodes.commands import CommandTopics
 from robovlm_ros.nodes.diagnostics import in_words
+from robovlm_ros.nodes.emergency import guard_topics
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.instruction import hear_instructions
 from robovlm_ros.nodes.intervention import obey_interventions
@@ -77,6 +80,8 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
             strategy=settings.strategy_for(self._contract),
         )
         self._controller.instruct(settings.instruction.strip())
+        timeout_ns = round(settings.dead_man_timeout_s * 1e9) if settings.dead_man_topic else None
+        self._guard = Guard(dead_man_timeout_ns=timeout_ns)
         self._open_topics()
         follow(self, settings, self._change)
         self._thread = threading.Thread(target=self._infer_until_closed, name="inference")
@@ -94,9 +99,11 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
             self._subscribe(type_name, topic, sensors)
         # With a depth of 1 the newest text is also the last one read, through whichever subscription it came.
         hear_instructions(self, contract, self._on_instruction)
-        self._commands = CommandTopics(self, contract)
+        self._commands = CommandTopics(self, contract, dry_run=self._settings.dry_run)
         obey_interventions(self, contract, self._intervene)
         self._report = PolicyReport(self, contract, inputs)
+        stops = (self._settings.emergency_stop_topic, self._settings.dead_man_topic)
+        guard_topics(self, self._obey, stop_topic=stops[0], dead_man_topic=stops[1])
         self.create_service(Trigger, "~/start", lambda _request, response: self._switch(True, response))
         self.create_service(Trigger, "~/stop", lambda _request, response: self._switch(False, response))
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on when the robot's time does not
@@ -140,6 +147,9 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
 
     def _switch(self, running: bool, response: Any) -> Any:
         with self._acting:
+            if running and self._guard.stopped:
+                response.success, response.message = False, self._guard.refusal(time.monotonic_ns())
+                return response
             self._controller.switch(running)
         with self._sensing:
             self._wake()
@@ -147,6 +157,14 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         if running and self._controller.yielded:
             response.message = "running, once the person who has taken over hands back"
         return response
+
+    def _obey(self, change: Callable[[Guard], None]) -> None:
+        """Change the guard, and have the robot obey it at once."""
+        with self._acting:
+            change(self._guard)
+            if self._guard.stopped and self._controller.running:
+                self._controller.switch(False)  # a reset alone starts nothing
+            self._send(self._now())
 
     def _intervene(self, yielded: bool) -> None:
         with self._acting:
@@ -225,6 +243,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
         """Send what is due, unless all has ended; the caller holds `_acting`."""
         if self._closing or self.failure is not None:
             return
+        self._controller.forbid(self._guard.refusal(time.monotonic_ns()))
         if self._publish(self._controller.command(now_ns, self._aligner.ages(now_ns)), now_ns):
             self._controller.sent(self._now())
 

@@ -32,6 +32,14 @@ class Settings:
     """Answer each observation with exactly one command, for a simulator that waits for it."""
     max_chunk_age_s: float = limited(1.0, 0.02, 60.0, fixed=True)
     """The robot holds when the newest decision rests on an observation older than this [s]."""
+    emergency_stop_topic: str = fixed("/emergency_stop")
+    """Topic (std_msgs/Bool) on which true, latched or not, stops the robot until ~/reset; empty: the service only."""
+    dead_man_topic: str = fixed("")
+    """Topic (std_msgs/Bool) that must go on saying true for commands to be sent; empty: none."""
+    dead_man_timeout_s: float = limited(0.3, 0.02, 10.0, fixed=True)
+    """The robot holds when the dead-man's topic has not said true for this time [s]."""
+    dry_run: bool = fixed(False)
+    """Send commands to ~/dry_run/NAME instead of their topics, for a look at what would be sent."""
     strategy: str = choice("first", STRATEGIES)
     """How decisions become commands: first: the newest alone; receding: of each its first execute_steps actions;
     ensemble: a weighted mean of all that reach to now; blend: each new one takes over within blend_s."""

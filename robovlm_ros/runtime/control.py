@@ -59,6 +59,8 @@ class Controller:
         """From the observation's stamp to the first command that rests on it."""
         self.inference = Durations()
         """Of one inference."""
+        self.forbidden: str | None = None
+        """Why nothing may be sent, whoever wants it; None: it may."""
         self._topic = contract.instruction_topic
         self._contract = contract
         self._lockstep = lockstep
@@ -109,6 +111,12 @@ class Controller:
         self._stops_left = 0
         return stop
 
+    def forbid(self, reason: str | None) -> None:
+        """While there is a reason nothing is sent but what ends all motion; after it the policy begins anew."""
+        if (reason is None) != (self.forbidden is None):
+            self._begin_run()
+        self.forbidden = reason
+
     def _begin_run(self) -> None:
         self.run += 1
         self._executor.clear()
@@ -117,7 +125,7 @@ class Controller:
 
     def wants(self, instruction: str) -> bool:
         """Whether a decision that follows this instruction would be executed."""
-        free = self.running and not self.yielded
+        free = self.running and not self.yielded and self.forbidden is None
         return free and bool(self.instruction) and instruction == self.instruction
 
     def follow_strategy(self, strategy: Strategy) -> None:
@@ -205,6 +213,8 @@ class Controller:
         """`complaint`: why the samples that arrive are of no use."""
         refused = self._verdict.reasons if self._verdict is not None and self._verdict.holding else ()
         stale = self._gate.stale(ages_s)
+        if self.forbidden is not None:
+            return Situation(key="forbidden", sentence=self.forbidden, well=False, holding=True)
         if not self.running:
             return Situation(key="stopped", sentence="stopped; ~/start goes on", well=False, holding=False)
         if self.yielded:
