@@ -128,7 +128,7 @@ class VideoWriter:
             stream.options = {**options, "crf": str(self._options.crf), "g": interval}
             number = 0
             while (image := self._waiting.get()) is not None:
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")  # without a copy
                 frame.pts, frame.time_base = number, 1 / self._rate
                 container.mux(stream.encode(frame))
                 number += 1
