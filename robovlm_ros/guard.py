@@ -11,10 +11,11 @@ from robovlm_ros.errors import UserError
 class Guard:
     """Not thread-safe: the caller locks."""
 
-    def __init__(self, *, dead_man_timeout_ns: int | None = None) -> None:
+    def __init__(self, *, dead_man_timeout_ns: int | None = None, after: str = "~/reset, then ~/start goes on") -> None:
         """`dead_man_timeout_ns`: commands are sent only while the dead-man's switch was said to be held within this
-        time [ns]; None: there is none."""
+        time [ns]; None: there is none. `after`: how the robot goes on after an emergency stop, in words."""
         self._timeout_ns = dead_man_timeout_ns
+        self._after = after
         self._held_ns: int | None = None
         self._cause: str | None = None
         self._pressed = False
@@ -47,7 +48,7 @@ class Guard:
     def refusal(self, now_ns: int) -> str | None:
         """Why nothing may be sent now; None: it may."""
         if self._cause is not None:
-            return f"emergency stop ({self._cause}); ~/reset, then ~/start goes on"
+            return f"emergency stop ({self._cause}); {self._after}"
         if self._timeout_ns is None or (self._held_ns is not None and 0 <= now_ns - self._held_ns <= self._timeout_ns):
             return None
         return "the dead-man's switch is not held"

@@ -185,6 +185,24 @@ def test_a_stick_moves_the_simulated_arm_only_while_the_dead_mans_button_is_held
     assert 0.5 * CONTRACT.command_rate_hz < rate < 1.1 * CONTRACT.command_rate_hz  # the machine may do much else
 
 
+def test_an_emergency_stop_ends_a_persons_commands_until_it_is_reset(worlds: Callable[..., World]) -> None:
+    world = worlds()
+    world.start(SimNode)
+    world.start(TeleopNode)
+    person = world.person
+    person.held.add(DEAD_MAN)
+    world.wait(lambda: len(person.teleop) > 5, "commands")
+    button = person.create_publisher(Bool, "/emergency_stop", LATCHED)
+    button.publish(Bool(data=True))
+    world.wait(lambda: person.get_clock().now().nanoseconds - person.teleop[-1][0] > 500_000_000, "silence")
+    button.publish(Bool(data=False))
+    count, reset = len(person.teleop), person.create_client(Trigger, "/teleop_node/reset")
+    time.sleep(0.3)
+    assert len(person.teleop) == count
+    world.wait(lambda: world.call(reset).success, "the reset")
+    world.wait(lambda: len(person.teleop) > count + 5, "commands")
+
+
 def test_a_person_takes_over_from_the_shipped_policy_and_hands_back_and_the_episode_tells_when(
     worlds: Callable[..., World],
 ) -> None:

@@ -29,11 +29,11 @@ def guard_topics(
 
     def stop(_request: Any) -> str:
         act(lambda guard: guard.stop("~/emergency_stop"))
-        return "stopped; ~/reset, then ~/start goes on"
+        return "stopped until ~/reset"
 
     def reset(_request: Any) -> str:
         act(Guard.reset)
-        return "reset; ~/start goes on"
+        return "reset"
 
     node.create_service(Trigger, "~/emergency_stop", answering(stop), callback_group=group)
     node.create_service(Trigger, "~/reset", answering(reset), callback_group=group)

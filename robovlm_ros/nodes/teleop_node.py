@@ -28,10 +28,12 @@ from std_srvs.srv import Trigger
 from robovlm_ros import messages
 from robovlm_ros.contract import Command, Contract, StateSource
 from robovlm_ros.errors import UserError
+from robovlm_ros.guard import Guard
 from robovlm_ros.handover import PATIENCE_NS, Handover
 from robovlm_ros.keyboard import EPISODES
 from robovlm_ros.nodes.commands import CommandTopics
 from robovlm_ros.nodes.diagnostics import diagnostics, wrong_publishers
+from robovlm_ros.nodes.emergency import guard_topics
 from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.intervention import LATCHED, InterventionTopics
 from robovlm_ros.nodes.parameters import declare, follow
@@ -65,6 +67,7 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
         self._lock = threading.RLock()
         self._operator = Teleoperator(contract, period_ns=round(1e9 / contract.command_rate_hz), speed=settings.speed)
         self._input = Input(self, contract, settings, self._lock, self._order)
+        self._guard = Guard(after="~/reset goes on")
         self._said, self._said_s = "", 0.0
         self._attempts = self._attempts_said = 0
         self._open_topics()
@@ -80,7 +83,15 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
         )
         follow(self, settings, self._change)
         self._open_timers()
+        guard_topics(self, self._obey, stop_topic=settings.emergency_stop_topic, dead_man_topic="")
         self._input.begin()
+
+    def _obey(self, change: Callable[[Guard], None]) -> None:
+        """Change the guard, and have the robot obey it at once."""
+        with self._lock:
+            change(self._guard)
+            if self._guard.stopped and self._handover.in_control:
+                self._stop()
 
     def _order(self, order: str) -> None:
         """What a person asks for besides motion."""
@@ -207,7 +218,8 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
         with self._lock:
             self._handover.tick(time.monotonic_ns())
             self._announce()
-            values = self._input.command(self._operator, self._handover.in_control, self._now())
+            in_control = self._handover.in_control and not self._guard.stopped
+            values = self._input.command(self._operator, in_control, self._now())
             if self._handover.in_control:
                 self._send(values)
 
@@ -226,7 +238,10 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
             state, refusal, moving = handover.state, handover.refusal, self._operator.moving
         sentence = (self._input.sentence if state == "person" else "") or SENTENCES[state]
         held = state == "person" and bool(reasons) and not moving
-        if held:
+        stopped = self._guard.refusal(time.monotonic_ns())
+        if stopped is not None:
+            held, sentence = True, stopped
+        elif held:
             sentence = f"nothing is sent: {'; '.join(reasons)}"
         now_s, log = time.monotonic(), self.get_logger()
         if sentence != self._said or (held and now_s - self._said_s > REPEAT_S):

@@ -20,6 +20,8 @@ class Settings:
     """Who commands at first; auto: the person, unless a policy runs already."""
     instruction: str = fixed("")
     """What is going to be shown: published on the instruction topic at the start; empty: nothing is published."""
+    emergency_stop_topic: str = fixed("/emergency_stop")
+    """Topic (std_msgs/Bool) on which true, latched or not, stops the robot until ~/reset; empty: the service only."""
     speed: float = limited(0.25, SLOWEST, FASTEST)
     """Share of full speed, which is max_velocity, or the whole range in 5 s; for velocities, their limits."""
     terminal: str = fixed("")
