@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, LaunchService
+from launch import Condition, LaunchContext, LaunchDescription, LaunchDescriptionEntity, LaunchService
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -144,10 +145,23 @@ def test_an_argument_outside_its_choices_ends_the_launch_before_anything_starts(
     assert "started" not in out
 
 
+def test_the_originals_modules_can_be_imported_from() -> None:
+    program = (
+        "from launch.event_handlers.on_process_exit import OnProcessExit\n"
+        "from launch.launch_description_sources.python_launch_description_source import PythonLaunchDescriptionSource\n"
+        "from launch_ros.actions.lifecycle_node import LifecycleNode\n"
+        "import launch.substitutions.launch_configuration, launch.event_handlers, sys\n"
+        "assert launch.substitutions.launch_configuration.LaunchConfiguration('x')\n"
+        "assert OnProcessExit is launch.event_handlers.OnProcessExit\n"
+        "assert 'rclpy' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_missing_required_argument_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(DeclareLaunchArgument("checkpoint", description="folder of the policy")) == 1
     assert 'Required launch argument "checkpoint" (description: "folder of the policy")' in capfd.readouterr().out
-    with pytest.raises(RuntimeError, match="not among the choices"):
+    with pytest.raises(RuntimeError, match="not in provided choices"):
         DeclareLaunchArgument("mode", default_value="x", choices=["a"])
 
 
@@ -163,6 +177,10 @@ def test_a_missing_required_argument_is_named(capfd: pytest.CaptureFixture[str])
         (IfCondition(PythonExpression(["'", LaunchConfiguration("robot"), "' in ('arm', 'leg')"])), True),
         (IfCondition(EqualsSubstitution(LaunchConfiguration("zero"), 0.0)), True),
         (IfCondition(NotEqualsSubstitution(LaunchConfiguration("robot"), "arm")), False),
+        (IfCondition(EqualsSubstitution(True, 1)), True),
+        (IfCondition(EqualsSubstitution("10", True)), False),
+        (IfCondition(PythonExpression("os.path.isabs('/a')", ["os"])), True),
+        (Condition(), False),
         (IfCondition(AndSubstitution("true", NotSubstitution("false"))), True),
         (UnlessCondition(OrSubstitution("false", LaunchConfiguration("zero"))), True),
     ],

@@ -4,6 +4,8 @@ Descriptions are visited, processes run in process groups of their own, and a sh
 """
 
 from . import actions, conditions, descriptions, event_handlers, events, logging, substitutions
+from ._aliases import LAUNCH as _LAUNCH
+from ._aliases import provide as _provide
 from .action import Action
 from .condition import Condition
 from .event import Event
@@ -18,6 +20,8 @@ from .launch_service import LaunchService
 from .some_entities_type import SomeEntitiesType, SomeEntitiesType_types_tuple
 from .some_substitutions_type import SomeSubstitutionsType, SomeSubstitutionsType_types_tuple
 from .substitution import Substitution
+
+_provide("launch", _LAUNCH)
 
 __all__ = [
     "Action",

@@ -21,4 +21,4 @@ class Condition:
 
     def evaluate(self, context: LaunchContext) -> bool:
         """Return whether the condition holds in ``context``."""
-        return self._predicate is None or self._predicate(context)
+        return self._predicate is not None and self._predicate(context)

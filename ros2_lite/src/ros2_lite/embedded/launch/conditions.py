@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,11 @@ class LaunchConfigurationEquals(Condition):
 
     def __init__(self, launch_configuration_name: str, expected_value: SomeSubstitutionsType | None) -> None:
         super().__init__(predicate=self._evaluate)
+        warnings.warn(
+            f"{type(self).__name__} is deprecated, as in ROS 2; use IfCondition with EqualsSubstitution",
+            UserWarning,
+            stacklevel=2,
+        )
         self._name = launch_configuration_name
         self._expected = None if expected_value is None else normalize_to_list_of_substitutions(expected_value)
 

@@ -77,7 +77,7 @@ class OnActionEventBase(_Answering):
         target_action_cls: type | None = None,
         **kwargs: Any,
     ) -> None:
-        is_action = isinstance(action_matcher, LaunchDescriptionEntity)
+        is_action = isinstance(action_matcher, LaunchDescriptionEntity) and not callable(action_matcher)
         if action_matcher is not None and not is_action and not callable(action_matcher):
             raise TypeError("action_matcher must be an action, a function of an action, or None")
         if is_action and target_action_cls is not None and not isinstance(action_matcher, target_action_cls):

@@ -39,7 +39,8 @@ class DeclareLaunchArgument(Action):
                 raise RuntimeError(f"launch argument '{name}': choices is empty; leave it out to allow all")
             if isinstance(default_value, str) and default_value not in self.__choices:
                 raise RuntimeError(
-                    f"launch argument '{name}': the default '{default_value}' is not among the choices {self.__choices}"
+                    f"launch argument '{name}': the default '{default_value}' is not in provided choices "
+                    f"{self.__choices}"
                 )
         self.__description = self.__describe(description)
         self._conditionally_included = False

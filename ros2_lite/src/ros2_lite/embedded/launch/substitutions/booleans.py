@@ -49,14 +49,18 @@ class AllSubstitution(Substitution):
         return f"{type(self).__name__}({', '.join(describe_all(v) for v in self._values)})"
 
     def perform(self, context: LaunchContext) -> str:
-        return _text(all(_boolean(context, value) for value in self._values))
+        return _text(all(self._evaluate(context)))
+
+    def _evaluate(self, context: LaunchContext) -> list[bool]:
+        """Each of them, also behind the one that decides: what is no boolean is an error wherever it stands."""
+        return [_boolean(context, value) for value in self._values]
 
 
 class AnySubstitution(AllSubstitution):
     """True where any value is; an empty list is false."""
 
     def perform(self, context: LaunchContext) -> str:
-        return _text(any(_boolean(context, value) for value in self._values))
+        return _text(any(self._evaluate(context)))
 
 
 class AndSubstitution(AllSubstitution):
@@ -82,6 +86,9 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, (int, float)) else value
 
 
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
 class EqualsSubstitution(Substitution):
     """True where both values are the same text, the same boolean or nearly the same number."""
 
@@ -95,12 +102,12 @@ class EqualsSubstitution(Substitution):
     def _equal(self, context: LaunchContext) -> bool:
         left = perform_substitutions(context, self._left)
         right = perform_substitutions(context, self._right)
-        if left == right or left.lower() == right.lower() in ("true", "false"):
-            return True
+        if left.lower() in _BOOLEANS and right.lower() in _BOOLEANS:
+            return _BOOLEANS[left.lower()] == _BOOLEANS[right.lower()]
         try:
-            return math.isclose(float(left), float(right))
+            return math.isclose(float(left), float(right))  # a nan equals nothing
         except ValueError:
-            return False
+            return left == right
 
     def perform(self, context: LaunchContext) -> str:
         return _text(self._equal(context))

@@ -52,14 +52,16 @@ class Command(Substitution):
                 check=False,
             )
         except (OSError, ValueError) as error:
-            raise SubstitutionFailure(f"the command '{line}' cannot run: {error}") from error
+            what = "file not found" if isinstance(error, FileNotFoundError) else f"cannot run '{line}'"
+            raise SubstitutionFailure(f"{what}: {error}") from error
         if result.returncode != 0:
             said = (result.stderr or "").strip()
             raise SubstitutionFailure(
-                f"the command '{line}' exited with {result.returncode}" + (f": {said}" if said else "")
+                f"executed command failed. Command: {line}; exited with {result.returncode}"
+                + (f": {said}" if said else "")
             )
         if result.stderr and on_stderr != "ignore":
-            message = f"the command '{line}' wrote to stderr: {result.stderr.strip()}"
+            message = f"executed command showed stderr output. Command: {line}; output: {result.stderr.strip()}"
             if on_stderr == "fail":
                 raise SubstitutionFailure(message)
             launch_logging.get_logger("launch").warning(message)

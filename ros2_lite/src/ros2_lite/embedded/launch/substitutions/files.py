@@ -31,7 +31,7 @@ class PathJoinSubstitution(Substitution):
         return f"PathJoin({', '.join(describe_all(component) for component in self.__components)})"
 
     def perform(self, context: LaunchContext) -> str:
-        return os.path.join(*(perform_substitutions(context, part) for part in self.__components))
+        return os.path.join(*("".join(sub.perform(context) for sub in part) for part in self.__components))
 
     def __truediv__(self, other: SomeSubstitutionsType) -> PathJoinSubstitution:
         return PathJoinSubstitution([*self.__components, other])
@@ -80,7 +80,10 @@ class FileContent(Substitution):
         try:
             return Path(path).read_text(encoding="utf-8")
         except OSError as error:
-            raise SubstitutionFailure(f"cannot read the file '{path}': {error.strerror}") from error
+            what = (
+                "File not found" if isinstance(error, FileNotFoundError) else f"cannot read the file ({error.strerror})"
+            )
+            raise SubstitutionFailure(f"{what}: {path}") from error
 
 
 class ThisLaunchFile(Substitution):

@@ -11,6 +11,7 @@ import ast
 import importlib
 import operator
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any
 
 from ..launch_context import LaunchContext
@@ -36,7 +37,6 @@ _TEXT_METHODS = frozenset(
     )
     for name in names.split()
 )
-_MODULES = ("math",)
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -107,14 +107,14 @@ class _Evaluator:
             if node.id in names:
                 return names[node.id]
         known = sorted({*self._names, *self._modules, *_FUNCTIONS})
-        raise ValueError(f"name '{node.id}' is not known (text needs quotes around it); known are {', '.join(known)}")
+        raise NameError(f"name '{node.id}' is not known (text needs quotes around it); known are {', '.join(known)}")
 
     def _attribute(self, node: ast.Attribute) -> Any:
-        if isinstance(node.value, ast.Name) and node.value.id in self._modules:
+        value = self(node.value)
+        if isinstance(value, ModuleType):  # one that the launch file named, or one inside it
             if node.attr.startswith("_"):
                 raise ValueError(f"'{node.attr}' is private")
-            return getattr(self._modules[node.value.id], node.attr)
-        value = self(node.value)
+            return getattr(value, node.attr)
         if isinstance(value, (str, dict, list, tuple)) and node.attr in _TEXT_METHODS:
             return getattr(value, node.attr)
         raise ValueError(f"the attribute '{node.attr}' is not allowed here")
@@ -168,6 +168,10 @@ class _Evaluator:
         return slice(*(None if part is None else self(part) for part in (node.lower, node.upper, node.step)))
 
 
+class UnknownNameError(SubstitutionFailure, NameError):
+    """A name that the expression may not use, or text without quotes."""
+
+
 def _check_power(exponent: Any) -> None:
     """Refuse exponents that would keep the launch busy for ever."""
     if isinstance(exponent, (int, float)) and abs(exponent) > 1000:
@@ -190,18 +194,18 @@ class PythonExpression(Substitution):
         return self.__expression
 
     def describe(self) -> str:
-        return f"PythonExpr({describe_all(self.__expression)})"
+        modules = ", ".join(describe_all(module) for module in self.__modules)
+        return f"PythonExpr({describe_all(self.__expression)}, [{modules}])"
 
     def perform(self, context: LaunchContext) -> str:
         text = perform_substitutions(context, self.__expression)
         modules = {}
         for parts in self.__modules:
             name = perform_substitutions(context, parts)
-            if name not in _MODULES:
-                raise SubstitutionFailure(
-                    f"the module '{name}' may not be used in the expression '{text}'; valid are {', '.join(_MODULES)}"
-                )
-            modules[name] = importlib.import_module(name)
+            try:
+                modules[name] = importlib.import_module(name)
+            except ImportError as error:
+                raise SubstitutionFailure(f"the module '{name}' of the expression '{text}': {error}") from error
         # As in the original, `pi` and `math.pi` are both understood; a launch file may write true as well.
         names = {"true": True, "false": False}
         if "math" in modules:
@@ -212,5 +216,7 @@ class PythonExpression(Substitution):
             return str(_Evaluator(modules, names)(ast.parse(text.strip(), mode="eval")))
         except SyntaxError as error:
             raise SubstitutionFailure(f"the expression '{text}' is not Python: {error.msg}") from None
+        except NameError as error:
+            raise UnknownNameError(f"the expression '{text}' cannot be evaluated: {error}") from None
         except Exception as error:
             raise SubstitutionFailure(f"the expression '{text}' cannot be evaluated: {error}") from error

@@ -81,7 +81,7 @@ def normalize_to_list_of_entities(
         return []
     if isinstance(entities, LaunchDescriptionEntity):
         return [entities]
-    if not isinstance(entities, Iterable):
+    if not isinstance(entities, Iterable) or isinstance(entities, (str, bytes)):
         raise TypeError(f"expected a launch description entity, got '{entities!r}'")
     return [entity for item in entities for entity in normalize_to_list_of_entities(item)]
 
