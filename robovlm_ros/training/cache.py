@@ -66,7 +66,7 @@ def open_cache(option: str) -> Cache | None:
 def digest(value: Any) -> str:
     """Hexadecimal hash of plain values or of bytes."""
     data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
-    return hashlib.blake2b(data, digest_size=20).hexdigest()
+    return hashlib.sha256(data).hexdigest()
 
 
 class Stored:
@@ -248,7 +248,7 @@ class Cache:
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not known yet, or the note is damaged: it is written anew
         with path.open("rb") as stream:
-            found = hashlib.blake2b(digest_size=20)
+            found = hashlib.sha256()
             while block := stream.read(1 << 20):
                 found.update(block)
         partial = known.with_suffix(f".{os.getpid()}")
@@ -320,7 +320,7 @@ def _open(place: Path) -> Entry | None:
 def _fingerprint(path: Path) -> list[Any]:
     """Size of a file and a hash of pieces all over it; of a small file, of all of it."""
     size = path.stat().st_size
-    found = hashlib.blake2b(digest_size=20)
+    found = hashlib.sha256()
     with path.open("rb") as stream:
         if size <= _WHOLE:
             found.update(stream.read())

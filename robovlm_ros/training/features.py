@@ -33,7 +33,7 @@ class FeatureEncoder:
     def identity(self) -> Mapping[str, Any]:
         """What decides about the features: weights, configuration, and how they are computed."""
         backbone = self.policy.backbone
-        found = hashlib.blake2b(digest_size=20)
+        found = hashlib.sha256()
         for part in (backbone.vision, backbone.connector):
             for name, value in part.state_dict().items() if part is not None else ():
                 found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

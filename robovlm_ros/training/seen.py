@@ -264,4 +264,4 @@ def _version(name: str) -> str:
 def _code(modules: Sequence[Any], names: Sequence[str] = ()) -> str:
     """Hash of the sources on the way from messages to what is kept: whatever changes there makes entries anew."""
     files = [Path(str(module.__file__)) for module in (*modules, *(sys.modules[name] for name in names))]
-    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=20).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

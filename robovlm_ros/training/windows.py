@@ -197,6 +197,7 @@ class WindowDataset(Dataset[dict[str, Any]]):
         self.processor = processor
         self.window = int(processor.config.window)
         self.index = [(e, t) for e, recording in enumerate(self.recordings) for t in range(len(recording))]
+        self._numbers = [self._prepared(recording) for recording in self.recordings]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -206,30 +207,34 @@ class WindowDataset(Dataset[dict[str, Any]]):
         recording = self.recordings[episode]
         changes = None if self.augmenter is None else self.augmenter.draw()
         if self.window == 1:
-            inputs = self._observation(recording, t, changes)
+            inputs = self._observation(episode, t, changes)
         else:
             said, first = recording.instructions, t
             while first > max(0, t - self.window + 1) and said[first - 1] == said[t]:
                 first -= 1
-            steps = [self._observation(recording, step, changes) for step in range(first, t + 1)]
+            steps = [self._observation(episode, step, changes) for step in range(first, t + 1)]
             missing = {**steps[-1], "valid": torch.zeros_like(steps[-1]["valid"])}
             inputs = self.processor.collate([*steps, *[missing] * (self.window - len(steps))])  # (W, ...)
         inputs["item"] = torch.tensor(item)
         return inputs
 
-    def _observation(self, recording: Recording, t: int, changes: Sequence[Change] | None) -> dict[str, Any]:
+    def _prepared(self, recording: Recording) -> dict[str, torch.Tensor]:
+        """What all items of an episode take their numbers from, made at once: it is much faster than one by one."""
+        numbers = {"state": self.processor.state(recording.states)} if len(self.processor.state_index) else {}
+        numbers["actions"] = self.processor.targets(recording.actions, recording.states)
+        numbers["valid"] = torch.from_numpy(recording.valid.astype(np.float32))
+        return numbers
+
+    def _observation(self, episode: int, t: int, changes: Sequence[Change] | None) -> dict[str, Any]:
         """Model input (...), target chunk (C, A) and mask (C,) of one observation."""
-        state = recording.states[t]
+        recording = self.recordings[episode]
         inputs = self.processor.prompt(recording.instructions[t], recording.shapes)
         if recording.pixels:
             seen = [frames[t] for frames in recording.pixels]  # (H, W, 3) each
             inputs.update(self.processor.images(seen if changes is None else change_images(seen, changes)))
         else:
             inputs.update({key: value[t] for key, value in recording.images.items()})
-        if len(self.processor.state_index):
-            inputs["state"] = self.processor.state(state)
-        inputs["actions"] = self.processor.targets(recording.actions[t], state)
-        inputs["valid"] = torch.from_numpy(recording.valid[t].astype(np.float32))
+        inputs.update({key: values[t] for key, values in self._numbers[episode].items()})
         return inputs
 
     def instruction(self, item: int) -> str:

@@ -101,8 +101,12 @@ class ActionTokenProcessor:
         return torch.from_numpy(chosen.astype(np.float32))
 
     def targets(self, actions: NDArray[np.floating], state: NDArray[np.floating]) -> torch.Tensor:
-        """(C, A) what the model is to decide, for absolute actions (C, A) and the state (state_dim,) they follow."""
-        relative = to_relative(self.contract, actions, np.broadcast_to(state, (len(actions), len(state))))
+        """(..., C, A) what the model is to decide, for absolute actions (..., C, A) and the state they follow.
+
+        ``state`` is (..., state_dim), one for each chunk.
+        """
+        states = np.broadcast_to(state[..., None, :], (*actions.shape[:-1], state.shape[-1]))  # (..., C, state_dim)
+        relative = to_relative(self.contract, actions, states)
         return torch.from_numpy(self.action_normaliser.normalise(relative).astype(np.float32))
 
     def actions(self, decided: torch.Tensor, state: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -121,7 +125,7 @@ class ActionTokenProcessor:
             values = [item[key] for item in items]
             if key in ("input_ids", "attention_mask"):
                 fill = self.backbone.tokenizer.pad_token_id if key == "input_ids" else 0
-                values = [torch.nn.functional.pad(value, (0, length - value.shape[-1]), value=fill) for value in values]
+                values = [_padded(value, length, fill) for value in values]
             batch[key] = torch.stack(values)
         return batch
 
@@ -129,6 +133,12 @@ class ActionTokenProcessor:
         if camera not in observation.images:
             raise UserError(f"the observation lacks camera '{camera}' (it has: {', '.join(observation.images)})")
         return observation.images[camera]
+
+
+def _padded(value: torch.Tensor, length: int, fill: int) -> torch.Tensor:
+    """(..., L) to (..., length); most often they are of one length, and asking is faster than padding by nothing."""
+    missing = length - value.shape[-1]
+    return torch.nn.functional.pad(value, (0, missing), value=fill) if missing else value
 
 
 def _normaliser(statistics: dict[str, Any] | None, dims: int, what: str) -> Normaliser:
