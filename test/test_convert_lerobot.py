@@ -272,6 +272,17 @@ def test_episodes_that_lerobots_tools_numbered_anew_keep_what_was_theirs(folder:
     assert read_episode(tmp_path / "out" / "red").instructions == read_episode(folder / "episodes" / "red").instructions
 
 
+def test_episodes_of_one_name_from_two_folders_do_not_get_into_each_others_way(tmp_path: Path) -> None:
+    for seed, part in enumerate(("monday", "tuesday")):
+        record(tmp_path / part, "take", seed, 12 + seed)
+    folders = [str(tmp_path / part) for part in ("monday", "tuesday")]
+    assert convert(["lerobot", *folders, str(tmp_path / "lerobot"), "--workers", "1"]) == 0
+    assert convert(["episodes", str(tmp_path / "lerobot"), str(tmp_path / "back"), "--workers", "2"]) == 0
+    found = [read_episode(path) for path in list_episodes(tmp_path / "back")]
+    assert [episode.name for episode in found] == ["take_0", "take_1"]
+    assert [episode.counts["/front/image_raw"] for episode in found] == [12, 13]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

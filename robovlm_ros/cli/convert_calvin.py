@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 
 from robovlm_ros.bags.calvin import CalvinReader, convert_span
@@ -34,14 +35,23 @@ def add_command(commands: Commands) -> None:
 
 
 def _to_episodes(options: argparse.Namespace) -> int:
-    contract = Contract.load(options.contract)
-    reader = CalvinReader(options.folder, contract)
+    _reader.cache_clear()
+    reader = _reader(options.folder, options.contract)
     new_folder(options.output).mkdir(parents=True, exist_ok=True)
-    progress = Progress("convert", len(reader.spans), contract.rate_hz)
-    numbers = [
-        (reader, number, options.output, options.images, options.compress) for number in range(len(reader.spans))
-    ]
-    for path, frames in in_order(convert_span, numbers, options.workers):
+    progress = Progress("convert", len(reader.spans), reader.contract.rate_hz)
+    rest = (options.output, options.images, options.compress)
+    jobs = [(options.folder, options.contract, number, *rest) for number in range(len(reader.spans))]
+    for path, frames in in_order(_convert, jobs, options.workers):
         progress.add(path.name, frames)
     print(f"convert: wrote {options.output}: {progress.summary}")
     return 0
+
+
+def _convert(folder: Path, contract: str, number: int, output: Path, images: str, compress: bool) -> tuple[Path, int]:
+    return convert_span(_reader(folder, contract), number, output, images, compress)
+
+
+@functools.lru_cache(1)
+def _reader(folder: Path, contract: str) -> CalvinReader:
+    """The data set, read once in each process."""
+    return CalvinReader(folder, Contract.load(contract))

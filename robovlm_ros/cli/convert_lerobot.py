@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 import signal
@@ -157,6 +158,7 @@ def write_episodes(
 ) -> None:
     """The episodes of a data set, in a folder."""
     output.mkdir(parents=True, exist_ok=True)
+    _reader.cache_clear()
     jobs = [(reader.path, number, output, contract, images, compress) for number in range(len(reader))]
     for path, frames in in_order(_restore, jobs, workers):
         done(path.name, frames)
@@ -208,7 +210,13 @@ def _export(path: Path, folder: Path, options: VideoOptions) -> EpisodePart:
 def _restore(
     dataset: Path, number: int, folder: Path, contract: Contract | None, images: str, compress: bool
 ) -> tuple[Path, int]:
-    return restore(LeRobotReader(dataset), number, folder, contract, images=images, compress=compress)
+    return restore(_reader(dataset), number, folder, contract, images=images, compress=compress)
+
+
+@functools.lru_cache(1)
+def _reader(dataset: Path) -> LeRobotReader:
+    """The data set, read once in each process."""
+    return LeRobotReader(dataset)
 
 
 def in_order(work: Callable[..., _T], jobs: Sequence[tuple[Any, ...]], workers: int) -> Iterator[_T]:

@@ -60,8 +60,8 @@ def export_part(episode: Episode, folder: Path, options: VideoOptions) -> Episod
     pixels = {camera.name: PixelStatistics() for camera in contract.cameras}
     writers: dict[str, VideoWriter] = {}
     with ExitStack() as stack:
-        for camera in contract.cameras:
-            path = folder / f"{camera.name}.mp4"
+        for number, camera in enumerate(contract.cameras):
+            path = folder / f"{number}.mp4"
             writers[camera.name] = VideoWriter(path, camera.width, camera.height, rate, options)
             stack.callback(_end_quietly, writers[camera.name])
         for frame in aligned.frames():

@@ -91,6 +91,11 @@ class LeRobotReader:
                 return record
         return {}
 
+    def name(self, episode: int, record: Mapping[str, Any]) -> str:
+        """What an episode was called, with its number where several were called so; else a name of its number."""
+        name = str(record.get("name", f"episode_{episode:06d}"))
+        return f"{name}_{episode}" if [other.get("name") for other in self._records].count(name) > 1 else name
+
     @cached_property
     def _records(self) -> list[dict[str, Any]]:
         path = self.path / layout.RECORDS_FILE

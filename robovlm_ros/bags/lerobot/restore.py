@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,13 @@ def restore(
     sent = with_images(contract, images)
     renamed = [camera.topic for camera in sent.cameras] + list(places[len(sent.cameras) :])
     jpeg = images == "jpeg" and sent.cameras[0].type == COMPRESSED
-    name = str(record.get("name", f"episode_{number:06d}"))
-    path = folder / name
-    if path.exists():
-        path = folder / f"{name}_{number}"
-    writer = FrameWriter(path, sent, operator=str(record.get("operator", "")), jpeg=jpeg, compress=compress)
+    writer = FrameWriter(
+        folder / reader.name(number, record),
+        sent,
+        operator=str(record.get("operator", "")),
+        jpeg=jpeg,
+        compress=compress,
+    )
     try:
         _tell(writer, reader, record, numbers, stamps)
         times_s = (np.arange(frames) / reader.fps).tolist()
@@ -63,7 +66,7 @@ def restore(
             times_s = numbers["timestamp"].astype(np.float64).tolist()
         videos = {name: reader.images(number, key, times_s) for name, key in keys.items()}
         for i, stamp in enumerate(stamps.tolist()):
-            seen = {name: next(video) for name, video in videos.items()}
+            seen = {name: _next(video, keys[name], reader) for name, video in videos.items()}
             own = None if given is None else dict(zip(renamed, given[i].tolist(), strict=True))
             action = numbers[layout.ACTION][i] if numbers[layout.VALID][i] else None
             writer.add(stamp, seen, numbers[layout.STATE][i], action, own)
@@ -72,6 +75,12 @@ def restore(
         writer.discard()
         raise
     return done, frames
+
+
+def _next(video: Iterator[NDArray[np.uint8]], key: str, reader: LeRobotReader) -> NDArray[np.uint8]:
+    for image in video:
+        return image
+    raise UserError(f"{reader.path} has fewer images of {key} than frames")
 
 
 def _record(reader: LeRobotReader, number: int) -> dict[str, Any]:
