@@ -150,6 +150,7 @@ def test_the_originals_modules_can_be_imported_from() -> None:
         "from launch.event_handlers.on_process_exit import OnProcessExit\n"
         "from launch.launch_description_sources.python_launch_description_source import PythonLaunchDescriptionSource\n"
         "from launch_ros.actions.lifecycle_node import LifecycleNode\n"
+        "from launch_ros.events import matches_node_name\n"
         "import launch.substitutions.launch_configuration, launch.event_handlers, sys\n"
         "assert launch.substitutions.launch_configuration.LaunchConfiguration('x')\n"
         "assert OnProcessExit is launch.event_handlers.OnProcessExit\n"

@@ -76,6 +76,7 @@ class Executor:
         self._stale = True
         self._only: list[Node] | None = None
         self._ready: deque[Entity] = deque()
+        self._returned = False
         self._skips = 0
         self._tasks: deque[Task] = deque()
         self._batch: list[Task] = []
@@ -97,6 +98,7 @@ class Executor:
                 return False
             self._nodes.append(node)
         node.executor = self
+        self._returned = True
         self.wake()
         return True
 
@@ -214,7 +216,7 @@ class Executor:
                 task = self._batch.pop()  # the newest first, as in Jazzy
                 if not task.done():
                     return None, (task, ())
-            if self._ready and self._stale:
+            if self._ready and self._returned:
                 self._rebuild()  # `rclpy.spin_once` takes its node away and brings it back: who was ready still is
             while self._ready:
                 entity = self._ready.popleft()
@@ -276,7 +278,7 @@ class Executor:
 
     def _rebuild(self) -> None:
         """Attach what may run now, detach the rest."""
-        self._stale = False
+        self._stale = self._returned = False
         with self._lock:
             nodes = [node for node in self._nodes if self._only is None or node in self._only]
         wanted: dict[int, Entity] = {}
