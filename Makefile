@@ -4,12 +4,13 @@ VENV   ?= .venv
 BIN    := $(abspath $(VENV))/bin
 WORK   ?= work
 RESULTS = checkpoints/tabletop/evaluation
+TASK_RESULTS = checkpoints/tabletop_tasks/evaluation
 
 # Small models are fastest on one thread; thread pools that spin would starve the other nodes.
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow check format type checkpoint evaluate clean
+.PHONY: help setup demo test test-fast test-slow check format type checkpoint evaluate checkpoint-tasks evaluate-tasks clean
 
 help:
 	@echo "make demo        a simulated arm follows instructions (sets up $(VENV) first)"
@@ -18,6 +19,7 @@ help:
 	@echo "make check       lint and types;   make format      rewrite the formatting"
 	@echo "make checkpoint  make the shipped checkpoints again from nothing (under an hour)"
 	@echo "make evaluate    measure the shipped policy and write the figures into the docs (an hour)"
+	@echo "make checkpoint-tasks, make evaluate-tasks   the same for the policy of all tasks"
 
 setup: $(VENV)/.ready
 
@@ -62,6 +64,24 @@ evaluate: setup
 	done
 	$(BIN)/python tools/figures.py
 	$(BIN)/evaluate --episodes 5 --seed 9 --lockstep --no-control --video docs/tabletop.gif
+
+checkpoint-tasks: setup
+	rm -rf $(WORK)/tabletop_tasks_vlm $(WORK)/tasks $(WORK)/tabletop_tasks
+	$(BIN)/pretrain --output $(WORK)/tabletop_tasks_vlm --pads 0.8 --questions 4 --steps 2000
+	for task in reach push lift put; do \
+		$(BIN)/collect --task $$task --pads 2 --output $(WORK)/tasks/$$task --episodes 400 --noise 0.006 --workers 2 || exit 1; \
+	done
+	$(BIN)/finetune --config tabletop_tasks --base $(WORK)/tabletop_tasks_vlm --output $(WORK)/tabletop_tasks \
+		--episodes $(WORK)/tasks/reach $(WORK)/tasks/push $(WORK)/tasks/lift $(WORK)/tasks/put
+	@echo "made $(WORK)/tabletop_tasks_vlm and $(WORK)/tabletop_tasks; copy them to checkpoints/ to ship them"
+
+evaluate-tasks: setup
+	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 50 --seed 1 --json $(TASK_RESULTS)/realtime_1.json
+	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 50 --seed 1 --lockstep --json $(TASK_RESULTS)/lockstep_1.json
+	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 50 --seed 1 --lockstep --held-out --no-control \
+		--json $(TASK_RESULTS)/lockstep_held_out_1.json
+	$(BIN)/python tools/figures.py
+	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 1 --seed 9 --lockstep --no-control --video docs/tasks.gif
 
 clean:
 	rm -rf $(WORK) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
