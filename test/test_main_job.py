@@ -40,6 +40,19 @@ def test_the_shipped_policy_reaches_the_block_that_is_named(domain_id: int, tmp_
     assert result["no_language_success_rate"] < result["success_rate"]
 
 
+def test_the_shipped_policy_of_all_tasks_does_most_of_them(domain_id: int, tmp_path: Path) -> None:
+    done = run(
+        *("evaluate", "--checkpoint", "tabletop_tasks", "--task", "all", "--episodes", 1, "--seed", 77),
+        *("--lockstep", "--no-control", "--json", tmp_path / "result.json"),
+        seconds=180.0,
+    )
+    assert done.returncode == 0, done.stderr
+    tasks = json.loads((tmp_path / "result.json").read_text())["tasks"]
+    assert list(tasks) == ["reach", "push_left", "push_right", "lift", "put"]
+    assert sum(rates["success_rate"] for rates in tasks.values()) >= 3
+    assert done.stdout.count("so far") == 5
+
+
 def test_the_demo_says_what_it_does_writes_a_film_and_ends_with_ctrl_c(domain_id: int, tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
     process = subprocess.Popen(

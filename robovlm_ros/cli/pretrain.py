@@ -133,8 +133,9 @@ of actions.
 - **Made by** `pretrain` from random weights: {options["steps"]} steps of {options["batch_size"]} images with
   {options["questions"]} questions each, in {numbers["train_seconds"]:.0f} s on one CPU thread.
 - **From what truth**: {options["scenes"]} rendered scenes of contract `{numbers["contract"]}`, camera
-  `{numbers["camera"]}`; the simulator said where each block and the gripper are{_with_pads(options["pads"])}. Losses:
-  answers through the language model's head, and which image token a named thing lies in. No robot action was used.
+  `{numbers["camera"]}`; the simulator said where each block and the gripper are{_with_pads(options["pads"])}.
+  Losses: answers through the language model's head, and which image token a named thing lies in. No robot action was
+  used.
 - **How well**: mean error per axis {numbers["error_px_mean"]:.2f} px (median {numbers["error_px_median"]:.2f},
   95 % {numbers["error_px_p95"]:.2f}) on {options["held_out"]} scenes that it never saw, asked "where is the red
   block ?" and alike.
@@ -144,7 +145,7 @@ of actions.
 
 
 def _with_pads(share: float) -> str:
-    return f", in {share:.0%} of scenes also where pads are and which block is in the hand" if share else ""
+    return f",\n  in {share:.0%} of scenes also where pads are and which block is in the hand" if share else ""
 
 
 if __name__ == "__main__":
