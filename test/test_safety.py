@@ -7,6 +7,7 @@ import math
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 from robovlm_ros.contract import ActionDimension, Camera, Command, Contract, StateSource
@@ -199,3 +200,18 @@ def test_a_velocity_changes_by_no_more_than_its_acceleration() -> None:
     gate = SafetyFilter(dataclasses.replace(CONTRACT, commands=(base,)), period_ns=PERIOD_NS)
     found = [gate.check(np.array([1.0]), i * PERIOD_NS).values for i in range(3)]
     np.testing.assert_allclose(np.array(found)[:, 0], [0.04, 0.08, 0.12])
+
+
+@pytest.mark.parametrize("direction", [-1.0, 1.0])
+def test_a_motion_into_a_limit_brakes_in_front_of_it(direction: float) -> None:
+    gate = SafetyFilter(inert_contract(), period_ns=PERIOD_NS)
+    x, way = 0.35, [0.35]
+    for i in range(80):
+        x += direction * min(0.08 * (i + 1), 0.8) * 0.02  # speeds up as it may, and never slows down
+        verdict = gate.check(np.array([x, 0.0, 0.0, 1.0]), i * PERIOD_NS, measured=np.array([0.35, 0.0, 0.0, 1.0]))
+        assert verdict.values is not None
+        way.append(verdict.values[0])
+    rates = np.diff(way, prepend=0.35) / 0.02
+    assert np.abs(np.diff(rates)).max() <= 4.0 * 0.02 + 1e-9
+    assert np.abs(rates).max() == pytest.approx(0.8)
+    assert way[-1] == pytest.approx(0.35 + 0.25 * direction, abs=1e-3)
