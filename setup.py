@@ -32,6 +32,7 @@ setup(
     extras_require={  # what no ROS distribution brings; requirements.txt has a set of versions that work together
         "policy": ["torch>=2.6", "transformers>=5.20", "accelerate", "peft"],
         "smolvlm": ["num2words"],  # what SmolVLM's processor insists on, though it only counts the frames of videos
+        "curves": ["matplotlib", "tensorboard"],  # finetune's picture of the losses, and its event files if asked for
         "bags": ["mcap", "rosbags", "pillow"],
         "lerobot": ["av", "pyarrow", "mcap", "rosbags", "pillow"],
         "test": ["pytest", "pytest-timeout", "hypothesis"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from robovlm_ros.options import build
 from robovlm_ros.training.finetuning import FinetuneOptions, Trained, finetune
@@ -71,3 +73,24 @@ def command(*arguments: object, processes: int = 1, **environment: str) -> subpr
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )  # fmt: skip
+
+
+def torchrun(processes: int, program: Path, *arguments: object) -> subprocess.Popen[str]:
+    """A program as several processes of this machine."""
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), str(program)]
+    return subprocess.Popen(
+        [sys.executable, *start, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def make_questions(folder: Path) -> Path:
+    """Five questions about one image, with answers of different lengths."""
+    folder.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / "a.png")
+    answers = ("yes", "no", "<x03> <y17>", "<x30> <y01>", "yes")
+    lines = [
+        json.dumps({"image": "a.png", "question": f"is there {n} block ?", "answer": a}) for n, a in enumerate(answers)
+    ]
+    (folder / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    return folder

@@ -15,7 +15,13 @@ from robovlm_ros.vlm.heads import HEADS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "fine_tuning.md").read_text(encoding="utf-8")
-SMALLER = {"--episodes 400": "--episodes 6", "--steps 600": "--steps 3", "--episodes 20": "--episodes 1"}
+SMALLER = {
+    "--episodes 400": "--episodes 6",
+    "--steps 600": "--steps 3",
+    "--episodes 20": "--episodes 1",
+    "--steps 900 --save-every 100": "--steps 4 --save-every 2",
+    "--evaluate-every 300": "--evaluate-every 4 --evaluate-episodes 1",
+}
 
 
 def test_the_page_names_every_family_and_head() -> None:
@@ -39,3 +45,7 @@ def test_the_commands_of_the_page_run(domain_id: int, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "work" / "policy" / "model.safetensors").is_file()
     assert list((tmp_path / "work" / "token").glob("*.png"))
+    longer = tmp_path / "work" / "longer" / "checkpoints"
+    assert [path.name for path in sorted(longer.glob("step_*"))] == ["step_2", "step_4"]
+    assert (longer / "best" / "evaluation.json").is_file()
+    assert (tmp_path / "work" / "together" / "model.safetensors").is_file()

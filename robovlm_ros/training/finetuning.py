@@ -167,8 +167,8 @@ def finetune(
     torch.set_num_threads(options.threads)
     device = processes.own_device(resolve_device(options.device))
     check_device(options.attention, device)
-    if processes.sharded() and options.lora_rank:
-        raise UserError("FSDP spreads weights that learn, and with lora_rank few do: start finetune with DDP instead")
+    if processes.sharded() and (options.lora_rank or options.save == "adapters"):
+        raise UserError("FSDP spreads weights that learn, and with adapters few do: start finetune with DDP instead")
     if options.cotrain_data is not None:
         read_exchanges(options.cotrain_data)  # what is wrong with it is said now, not when all else has been read
     cache = open_cache(options.cache)
