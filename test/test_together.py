@@ -12,6 +12,7 @@ import pytest
 from robovlm_ros.errors import UserError
 from robovlm_ros.training.reporting import Report
 from robovlm_ros.training.steps import Look, StepBatches, check_parts, deal, drawn, shuffled
+from robovlm_ros.vlm.checkpoint import load_policy
 
 from .runs import make_base, make_episodes, make_questions, small_run, torchrun, weights
 
@@ -32,7 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # four processes on a machine that may be busy
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     make_base(tmp_path / "vlm")
     make_episodes(tmp_path / "episodes")
@@ -48,7 +49,7 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
             continue
         report = Report(name, every=1)
         own[name] = (report.log, weights(small_run(tmp_path, f"{name}_alone", report, **variant)))
-    output, errors = process.communicate(timeout=280)
+    output, errors = process.communicate(timeout=800)
     assert process.returncode == 0, errors
     found = json.loads((tmp_path / "results.json").read_text())
     refused = found.pop("no number")["error"]
@@ -68,6 +69,35 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
                 key,
             )
     assert output.count("read 4/4 episodes") == len(variants)  # one of them speaks
+
+
+@pytest.mark.slow
+def test_weights_that_are_spread_over_processes_learn_the_same_and_go_on(tmp_path: Path) -> None:
+    make_base(tmp_path / "vlm")
+    make_episodes(tmp_path / "episodes")
+    saved = {"save_every": 2, "schedule": "constant", "train_vision": True}
+    variants = {
+        "whole": {**saved, "steps": 4},
+        "begun": {**saved, "steps": 2, "output": "run"},
+        "resumed": {**saved, "steps": 4, "output": "run", "resume": True},
+    }
+    (tmp_path / "variants.json").write_text(json.dumps(variants))
+    process = torchrun(2, Path(__file__).with_name("sharded.py"), tmp_path, tmp_path / "results.json")
+    report = Report("alone", every=1)
+    alone = small_run(tmp_path, "alone", report, **variants["whole"])
+    _, errors = process.communicate(timeout=1000)
+    assert process.returncode == 0, errors
+    found = json.loads((tmp_path / "results.json").read_text())
+    expected = [entry["loss"] for entry in report.log]
+    for name in ("whole", "resumed"):
+        losses = [entry["loss"] for entry in found[name]["log"]]
+        np.testing.assert_allclose(losses, expected, rtol=1e-4, atol=1e-4, err_msg=name)
+        run = "run" if name == "resumed" else "whole_together"
+        for folder in (tmp_path / name, tmp_path / run / "checkpoints" / "step_4"):
+            policy, _ = load_policy(folder)
+            for key, value in policy.state_dict().items():
+                learned = alone.policy.state_dict()[key]
+                np.testing.assert_allclose(value, learned, rtol=1e-2, atol=1e-3, err_msg=f"{folder} {key}")
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

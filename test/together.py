@@ -20,17 +20,23 @@ from tests.runs import small_run, weights  # noqa: E402
 from robovlm_ros.errors import UserError  # noqa: E402
 from robovlm_ros.training import processes  # noqa: E402
 from robovlm_ros.training.reporting import Report  # noqa: E402
+from robovlm_ros.vlm.checkpoint import save_policy  # noqa: E402
 
 
 def main(place: Path, results: Path) -> None:
     """Run all variants, in every process."""
     found = {}
     for name, variant in json.loads((place / "variants.json").read_text()).items():
-        report = Report(name, every=1)
+        report, resume = Report(name, every=1), variant.pop("resume", False)
         try:
-            trained = small_run(place, f"{name}_together", report, **variant)
+            trained = small_run(place, variant.pop("output", f"{name}_together"), report, resume=resume, **variant)
         except UserError as error:
             found[name] = {"error": processes.everything(str(error))}
+            continue
+        if trained.weights is not None:  # they are spread over the processes
+            found[name] = {"log": report.log, "weights": len(trained.weights)}
+            if processes.is_first():
+                save_policy(place / name, trained.policy, trained.processor, trained.base, trained.weights)
             continue
         own = {key: float(abs(value).sum()) for key, value in weights(trained).items()}
         found[name] = {
