@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from robovlm_ros.bags import read_episode
 from robovlm_ros.bags import reader as bag_reader
+from robovlm_ros.cli import benchmark_data
+from robovlm_ros.cli.benchmark import main as benchmark
 from robovlm_ros.cli.inspect import main as inspect
 from robovlm_ros.errors import UserError
 from robovlm_ros.training import seen
@@ -299,3 +301,20 @@ def test_numbers_that_are_too_many_for_codes_are_kept_as_they_are(cache: Cache) 
 
     found = cache.get({"of": "a test"}, fill, "a test").stored("numbers")
     assert [found[i].tobytes() for i in range(4)] == [sample.tobytes() for sample in (*samples, *samples)]
+
+
+def test_the_benchmark_of_reading_compares_training_from_episodes_with_training_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_data, "BLOCK_S", 0.0)
+    monkeypatch.setattr(benchmark_data, "LENGTH", 4)
+    save_vlm(tmp_path / "vlm", *small_vlm())
+    flags = ["--base", tmp_path / "vlm", "--width", 64, "--height", 48, "--seconds", 0.01, "--batch-size", 8]
+    flags += ["--train-vision", "true", "--augment-shift", 4, "--device", "cpu", "--json", tmp_path / "out.json"]
+    assert benchmark(["data", *map(str, flags)]) == 0
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["observations"], found["kept"]) == (24, "frames")
+    assert found["ratio"] > 0
+    assert found["cached_read_seconds"] < found["read_seconds"]
+    assert found["first_epoch_ratio"] < found["observations_per_second"] / found["constant_observations_per_second"]
+    assert benchmark(["data", "--seconds", "0"]) == 1

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+import torch
 import yaml
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -26,6 +27,8 @@ from robovlm_ros.bags import Episode, observations, read_episode, recording
 from robovlm_ros.contract import Contract
 from robovlm_ros.nodes.recorder_node import RecorderNode
 from robovlm_ros.observation import Observation
+from robovlm_ros.training.cache import Cache
+from robovlm_ros.training.windows import WindowDataset, read_recordings
 
 from .makers import processor_for
 from .robots import CONTRACT, LATCHED, RELIABLE, STEP, Robot, end, start_recorder, wait_until
@@ -303,6 +306,13 @@ def test_observations_and_model_inputs_live_and_from_the_bag_are_byte_identical(
         one, other = ({name: tensor.numpy().tobytes() for name, tensor in each.items()} for each in model_inputs)
         assert one == other
         assert {"input_ids", "pixel_values", "state"} <= set(one)
+    for _ in range(2):  # decoded into the cache, and read from there
+        chunk = len(live) + 2  # so long that no observation is left out for want of a command
+        [recording] = read_recordings([read_episode(path)], training_sees, chunk, None, cache=Cache(tmp_path / "cache"))
+        learned = WindowDataset([recording], training_sees)
+        assert len(learned) == len(live)
+        for item, a in enumerate(live):
+            assert all(torch.equal(learned[item][name], tensor) for name, tensor in policy_sees(a).items())
 
 
 def assert_identical(a: Observation, b: Observation) -> None:

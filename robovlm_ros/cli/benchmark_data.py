@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from robovlm_ros.training.finetuning import FinetuneOptions
+    from robovlm_ros.training.steps import StepBatches
     from robovlm_ros.vlm.policy import ActionTokenPolicy
 
 BLOCK_S = 3.0
@@ -86,6 +87,7 @@ def _measure(options: FinetuneOptions, sources: list[Path], base: str, own: Path
     from robovlm_ros.training.augmentation import Augmenter
     from robovlm_ros.training.cache import open_cache
     from robovlm_ros.training.finetuning import configure, feature_encoder, set_statistics
+    from robovlm_ros.training.steps import Looks, StepBatches, shuffled
     from robovlm_ros.training.switches import apply_switches
     from robovlm_ros.training.windows import WindowDataset, open_episodes, read_recordings
     from robovlm_ros.vlm.checkpoint import load_vlm, resolve_device
@@ -118,22 +120,18 @@ def _measure(options: FinetuneOptions, sources: list[Path], base: str, own: Path
         f"{read_seconds[1]:.1f} s; {'features' if encode else 'images'}, {options.workers} workers, {device}",
         flush=True,
     )
+    whole = len(dataset) // options.batch_size * options.batch_size  # a short batch would count for less
+    batches = StepBatches(shuffled(len(dataset), options.seed), whole, options.batch_size)
     loader: Any = torch.utils.data.DataLoader(
-        dataset,
-        options.batch_size,
-        shuffle=True,
-        drop_last=True,  # a short batch would count for less
-        collate_fn=processor.collate,
-        num_workers=options.workers,
-        persistent_workers=False,  # as the Trainer has it
+        Looks(dataset), batch_sampler=batches, collate_fn=processor.collate, num_workers=options.workers
     )
     step = _Step(policy.to(device).train(), options, device)
-    constant, stored = _again(next(iter(loader))), _epochs(loader)
+    constant, stored = _again(next(iter(loader))), _epochs(loader, batches)
     settle = 1 + 2 * options.workers  # what was prepared while the other one ran does not count
     pairs: list[tuple[float, float]] = []
     end = time.monotonic() + seconds
     while len(pairs) < LEAST or time.monotonic() < end:
-        rates = [options.batch_size * step.rate(batches, settle) for batches in (stored, constant)]
+        rates = [options.batch_size * step.rate(source, settle) for source in (stored, constant)]
         pairs.append((rates[0], rates[1]))
         print(f"{rates[0]:8.1f} from episodes, {rates[1]:8.1f} from memory: {rates[0] / rates[1]:.3f}", flush=True)
     found, memory = (statistics.median(side) for side in zip(*pairs, strict=True))
@@ -195,9 +193,10 @@ class _Step:
         return done / (time.monotonic() - begin)
 
 
-def _epochs(loader: Any) -> Iterator[Batch]:
+def _epochs(loader: Any, batches: StepBatches) -> Iterator[Batch]:
     while True:
         yield from loader
+        batches.epoch += 1
 
 
 def _again(batch: Batch) -> Iterator[Batch]:

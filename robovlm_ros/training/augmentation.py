@@ -105,27 +105,49 @@ def change_images(images: Sequence[NDArray[np.uint8]], changes: Sequence[Change]
 def change_image(image: NDArray[np.uint8], change: Change) -> NDArray[np.uint8]:
     """(H, W, 3) an image of the same size, after shift, crop and colours in this order; itself for no change."""
     height, width = image.shape[:2]
-    rows = np.clip(np.arange(height) - change.shift[0], 0, height - 1)
-    columns = np.clip(np.arange(width) - change.shift[1], 0, width - 1)
-    moved = image[rows[:, None], columns]  # (H, W, 3)
+    moved = _shifted(image, *change.shift)
     top, left, share = change.crop
     tall, wide = max(1, round(share * height)), max(1, round(share * width))
     if (tall, wide) != (height, width):
         first, start = round(top * (height - tall)), round(left * (width - wide))
-        part = torch.from_numpy(moved[first : first + tall, start : start + wide]).permute(2, 0, 1)[None].float()
-        moved = _bytes(
-            functional.interpolate(part, (height, width), mode="bilinear", align_corners=False)[0]
-            .permute(1, 2, 0)
-            .numpy()
-        )
-    if change.brightness == change.contrast == change.saturation == 1:
-        return moved
-    values = moved.astype(np.float32) * np.float32(change.brightness)
-    mean = (values @ _GREY).mean()
-    values = mean + (values - mean) * np.float32(change.contrast)
-    grey = (values @ _GREY)[..., None]  # (H, W, 1)
-    return _bytes(grey + (values - grey) * np.float32(change.saturation))
+        part = torch.from_numpy(moved[first : first + tall, start : start + wide]).permute(2, 0, 1)[None]
+        scaled = functional.interpolate(part, (height, width), mode="bilinear", align_corners=False)  # (1, 3, H, W)
+        moved = scaled[0].permute(1, 2, 0).numpy()  # (H, W, 3)
+    return _coloured(moved, change)
 
 
-def _bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+def _shifted(image: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """(H, W, 3) moved so far [px]; the edge fills what comes free."""
+    if not (down or right):
+        return image
+    height, width = image.shape[:2]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    right = min(max(right, -width), width)
+    moved = np.empty_like(image)
+    kept = image[rows]  # (H, W, 3)
+    if right >= 0:
+        moved[:, right:] = kept[:, : width - right]
+        moved[:, :right] = kept[:, :1]
+    else:
+        moved[:, :right] = kept[:, -right:]
+        moved[:, right:] = kept[:, -1:]
+    return moved
+
+
+def _coloured(image: NDArray[np.uint8], change: Change) -> NDArray[np.uint8]:
+    """(H, W, 3) with other brightness b, contrast c and saturation s.
+
+    One after the other they are v = b x; v = m + c (v - m) with m the mean of v's brightness; g + s (v - g) with g the
+    brightness of v. Together that is linear, s c b x + (1 - s) c b (grey . x) + (1 - c) m: one product with a 3x3
+    matrix, which is several times as fast.
+    """
+    b, c, s = change.brightness, change.contrast, change.saturation
+    if b == c == s == 1:
+        return image
+    height, width = image.shape[:2]
+    planes = torch.from_numpy(image).permute(2, 0, 1).to(torch.float32).reshape(3, -1)  # (3, H x W)
+    grey = torch.from_numpy(_GREY)
+    matrix = c * b * (s * torch.eye(3) + (1 - s) * grey.expand(3, 3))
+    shade = (1 - c) * b * (grey @ planes.mean(1))
+    changed = torch.addmm(shade.expand(3, 1), matrix, planes).round_().clamp_(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(changed.reshape(3, height, width).permute(1, 2, 0).numpy())
