@@ -296,7 +296,8 @@ def test_a_service_is_found_and_called(ros2: Ros2) -> None:
 
 
 def test_parameters_are_listed_read_set_and_dumped(ros2: Ros2) -> None:
-    assert ros2("param", "list", "/lab/demo").out == "  gain\n  limits.lower\n  use_sim_time\n"
+    listed = "  gain\n  limits.lower\n  start_type_description_service\n  use_sim_time\n"
+    assert ros2("param", "list", "/lab/demo").out == listed
     assert ros2("param", "get", "/lab/demo", "gain").out == "Double value is: 1.5\n"
     assert ros2("param", "get", "/lab/demo", "limits.lower", "--hide-type").out == "[-1.0, 2.0]\n"
     assert ros2("param", "set", "/lab/demo", "gain", "2.5").out == "Set parameter successful\n"
@@ -304,11 +305,18 @@ def test_parameters_are_listed_read_set_and_dumped(ros2: Ros2) -> None:
     assert refused.code == 1
     assert refused.err.startswith("Setting parameter failed: ")
     assert yaml.safe_load(ros2("param", "dump", "/lab/demo").out) == {
-        "/lab/demo": {"ros__parameters": {"gain": 2.5, "limits": {"lower": [-1.0, 2.0]}, "use_sim_time": False}}
+        "/lab/demo": {
+            "ros__parameters": {
+                "gain": 2.5,
+                "limits": {"lower": [-1.0, 2.0]},
+                "start_type_description_service": True,
+                "use_sim_time": False,
+            }
+        }
     }
     unknown = ros2("param", "get", "/lab/demo", "gian")
     assert (unknown.code, unknown.out) == (1, "")
-    assert "parameters of /lab/demo: gain, limits.lower, use_sim_time" in unknown.err
+    assert "parameters of /lab/demo: gain, limits.lower, start_type_description_service, use_sim_time" in unknown.err
 
 
 def test_bandwidth_and_delay_are_measured_until_ctrl_c(demo: Path, environment: dict[str, str]) -> None:
@@ -354,6 +362,7 @@ def test_parameters_are_described_loaded_and_deleted(ros2: Ros2, tmp_path: Path)
         "    Min value: 0.0\n    Max value: 4.0\n    Step: 0.5\n"
     )
     dumped = ros2("param", "dump", "/lab/demo").out
+    dumped = dumped.replace("    start_type_description_service: true\n", "")  # read-only
     (tmp_path / "dumped.yaml").write_text(dumped.replace("- 2.0", "- 3.0"))
     loaded = ros2("param", "load", "/lab/demo", str(tmp_path / "dumped.yaml"))
     assert (loaded.code, loaded.out.splitlines()[1]) == (0, "Set parameter limits.lower successful")

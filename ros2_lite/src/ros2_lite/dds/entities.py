@@ -14,10 +14,10 @@ from ros2_lite.dds.lib import (
     LIBRARY_HANDLE,
     RETCODE_ALREADY_DELETED,
     RETCODE_BAD_PARAMETER,
+    STATUSES,
     DDSError,
-    IncompatibleQosStatus,
+    InvalidHandle,
     IoVec,
-    MatchedStatus,
     SampleInfo,
     check,
     dds,
@@ -36,40 +36,65 @@ def guid_of(entity: int) -> bytes:
 
 
 class Entity:
-    """Something the library made; `close` deletes it, once."""
+    """Something the library made; `close` deletes it, once, and not while a ``with`` block uses it."""
 
     def __init__(self, handle: int) -> None:
         self.handle = handle
         self._open = True
+        self._deleted = False
+        self._uses = 0
         self._closing = threading.Lock()
 
     def close(self) -> None:
         with self._closing:
-            if self._open:
-                self._open = False
-                dds.dds_delete(self.handle)
+            self._open = False
+            self._delete_unused()
+
+    def _delete_unused(self) -> None:
+        if not self._open and self._uses == 0 and not self._deleted:
+            self._deleted = True
+            dds.dds_delete(self.handle)
+
+    def __enter__(self) -> Any:
+        """Keep it from being deleted.  InvalidHandle when that is done."""
+        with self._closing:
+            if self._deleted:
+                raise InvalidHandle("cannot use Destroyable because destruction was requested")
+            self._uses += 1
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with self._closing:
+            self._uses -= 1
+            self._delete_unused()
+
+    destroy_when_not_in_use = close
+    """Its name in rclpy."""
+
+    @property
+    def pointer(self) -> int:
+        return self.handle
 
     @property
     def is_open(self) -> bool:
         return self._open
 
-    _incompatible: tuple[int, Any] = (0, None)
+    _mask = 0
 
-    def watch_incompatible_qos(self) -> None:
-        """Let a waitset that this entity is attached to wake when a peer's quality of service does not fit."""
-        check(dds.dds_set_status_mask(self.handle, self._incompatible[0]), "setting a status mask")
+    def watch(self, status: str) -> None:
+        """Let a waitset that this entity is attached to wake when a status (see `STATUSES`) changes."""
+        self._mask |= 1 << STATUSES[status][0]
+        check(dds.dds_set_status_mask(self.handle, self._mask), "setting a status mask")
 
-    def incompatible_qos(self) -> tuple[int, int, int]:
-        """How many peers did not fit, how many since the last call, and by which policy (DDS number)."""
-        status = IncompatibleQosStatus()
-        check(self._incompatible[1](self.handle, ct.byref(status)), "reading a status")
-        return status.total_count, status.total_count_change, status.last_policy_id
+    def status(self, status: str) -> Any:
+        """A status with what changed since the last call."""
+        found = STATUSES[status][1]()
+        check(getattr(dds, f"dds_get_{status}_status")(self.handle, ct.byref(found)), "reading a status")
+        return found
 
 
 class Writer(Entity):
     """Writes serialised samples to one topic."""
-
-    _incompatible = (1 << 3, dds.dds_get_offered_incompatible_qos_status)
 
     def __init__(self, publisher: int, topic: int, name: str, qos: Qos) -> None:
         with native(qos, writer=True) as settings:
@@ -108,9 +133,8 @@ class Writer(Entity):
 
     def matched(self) -> int:
         """How many readers this writer is matched with."""
-        status = MatchedStatus()
-        check(dds.dds_get_publication_matched_status(self.handle, ct.byref(status)), "reading matched readers")
-        return int(status.current_count)
+        # Not from the status, which an event handler may be waiting for.
+        return check(dds.dds_get_matched_subscriptions(self.handle, None, 0), "reading matched readers")
 
     def matched_user_data(self) -> list[bytes]:
         """USER_DATA of the matched readers."""
@@ -151,8 +175,6 @@ class Sample:
 class Reader(Entity):
     """Takes serialised samples from one topic; `condition` is what a waitset waits for."""
 
-    _incompatible = (1 << 4, dds.dds_get_requested_incompatible_qos_status)
-
     def __init__(self, subscriber: int, topic: int, name: str, qos: Qos) -> None:
         with native(qos, writer=False) as settings:
             super().__init__(
@@ -176,11 +198,29 @@ class Reader(Entity):
                 return Sample(reference.value or 0, info)
             dds.ddsi_serdata_unref(reference)  # only says that a writer left
 
+    def take_message(self, msg_type: Any, raw: bool) -> tuple[Any, dict[str, int | None]] | None:
+        """The next message of a message class, or its bytes, with what is known of it; None if there is none.
+
+        CodecError when it is damaged.
+        """
+        sample = self.take()
+        if sample is None:
+            return None
+        try:
+            message = bytes(sample.data) if raw else msg_type._codec.decode(sample.data)
+        finally:
+            sample.release()
+        stamp = sample.info.source_timestamp
+        return message, {
+            "source_timestamp": stamp,
+            "received_timestamp": stamp,
+            "publication_sequence_number": None,
+            "reception_sequence_number": None,
+        }
+
     def matched(self) -> int:
         """How many writers this reader is matched with."""
-        status = MatchedStatus()
-        check(dds.dds_get_subscription_matched_status(self.handle, ct.byref(status)), "reading matched writers")
-        return int(status.current_count)
+        return check(dds.dds_get_matched_publications(self.handle, None, 0), "reading matched writers")
 
     def matched_user_data(self) -> list[bytes]:
         """USER_DATA of the matched writers."""

@@ -31,6 +31,10 @@ class DDSError(RuntimeError):
         super().__init__(f"{what}: {_strretcode(code)}")
 
 
+class InvalidHandle(RuntimeError):  # noqa: N818 (the name is ROS's)
+    """The object was destroyed already."""
+
+
 class SampleInfo(ct.Structure):
     """dds_sample_info_t."""
 
@@ -103,6 +107,16 @@ class BuiltinEndpoint(ct.Structure):
     ]
 
 
+class CountStatus(ct.Structure):
+    """The statuses that only count: lost samples, lost liveliness (the last handle of missed deadlines follows)."""
+
+    _fields_ = [
+        ("total_count", ct.c_uint32),
+        ("total_count_change", ct.c_int32),
+        ("last_handle", ct.c_uint64),
+    ]
+
+
 class MatchedStatus(ct.Structure):
     """dds_publication_matched_status_t and dds_subscription_matched_status_t."""
 
@@ -123,6 +137,32 @@ class IncompatibleQosStatus(ct.Structure):
         ("total_count_change", ct.c_int32),
         ("last_policy_id", ct.c_uint32),
     ]
+
+
+class LivelinessChangedStatus(ct.Structure):
+    """dds_liveliness_changed_status_t."""
+
+    _fields_ = [
+        ("alive_count", ct.c_uint32),
+        ("not_alive_count", ct.c_uint32),
+        ("alive_count_change", ct.c_int32),
+        ("not_alive_count_change", ct.c_int32),
+        ("last_handle", ct.c_uint64),
+    ]
+
+
+STATUSES: dict[str, tuple[int, type[ct.Structure]]] = {
+    "offered_deadline_missed": (1, CountStatus),
+    "requested_deadline_missed": (2, CountStatus),
+    "offered_incompatible_qos": (3, IncompatibleQosStatus),
+    "requested_incompatible_qos": (4, IncompatibleQosStatus),
+    "sample_lost": (5, CountStatus),
+    "liveliness_lost": (9, CountStatus),
+    "liveliness_changed": (10, LivelinessChangedStatus),
+    "publication_matched": (11, MatchedStatus),
+    "subscription_matched": (12, MatchedStatus),
+}
+"""The statuses of writers and readers: bit in a status mask (enum dds_status_id) and layout."""
 
 
 def _library_path() -> Path:
@@ -175,10 +215,7 @@ _PROTOTYPES: dict[str, tuple[object, list[object]]] = {
     "dds_wait_for_acks": (_e, [_e, _i64]),
     "dds_assert_liveliness": (_e, [_e]),
     "dds_reader_wait_for_historical_data": (_e, [_e, _i64]),
-    "dds_get_publication_matched_status": (_e, [_e, ct.POINTER(MatchedStatus)]),
-    "dds_get_subscription_matched_status": (_e, [_e, ct.POINTER(MatchedStatus)]),
-    "dds_get_offered_incompatible_qos_status": (_e, [_e, ct.POINTER(IncompatibleQosStatus)]),
-    "dds_get_requested_incompatible_qos_status": (_e, [_e, ct.POINTER(IncompatibleQosStatus)]),
+    **{f"dds_get_{name}_status": (_e, [_e, ct.POINTER(layout)]) for name, (_, layout) in STATUSES.items()},
     "dds_get_matched_subscriptions": (_e, [_e, ct.POINTER(ct.c_uint64), _sz]),
     "dds_get_matched_publications": (_e, [_e, ct.POINTER(ct.c_uint64), _sz]),
     "dds_get_matched_subscription_data": (ct.POINTER(BuiltinEndpoint), [_e, ct.c_uint64]),

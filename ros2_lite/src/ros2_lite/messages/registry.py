@@ -67,10 +67,24 @@ def spec(full_name: str) -> MessageSpec:
     raise InterfaceError(f"'{full_name}' names no message")
 
 
+def description_spec(full_name: str) -> MessageSpec:
+    """What a type's hash is made from: a message, or a whole service given as ``package/srv/Name``."""
+    parts = full_name.split("/")
+    if len(parts) != 3:
+        raise InterfaceError(f"'{full_name}' is no name of an interface, such as std_msgs/msg/String")
+    _, kind, name = parts
+    if kind == "srv" and not name.endswith(("_Request", "_Response", "_Event")):
+        return service_spec(full_name)[0]
+    return spec(full_name)
+
+
+def source_of(full_name: str) -> tuple[str, str]:
+    """The kind (``msg``, ``srv``, ``implicit``) and the text that a type was made from."""
+    package, kind, name = full_name.split("/")
+    return ("implicit", "") if kind == "srv" and "_" in name else (kind, text_of(package, kind, name))
+
+
 @cache
 def hash_of(full_name: str) -> str:
     """RIHS01 hash of a message, or of a whole service given as ``package/srv/Name``."""
-    _, kind, name = full_name.split("/")
-    if kind == "srv" and not name.endswith(("_Request", "_Response", "_Event")):
-        return type_hash(service_spec(full_name)[0], spec)
-    return type_hash(spec(full_name), spec)
+    return type_hash(description_spec(full_name), spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from ros2_lite.messages.spec import Field, FieldType, MessageSpec
 
@@ -22,14 +23,18 @@ SpecOf = Callable[[str], MessageSpec]
 
 def type_hash(spec: MessageSpec, spec_of: SpecOf) -> str:
     """``RIHS01_<64 hex digits>`` of a message; `spec_of` finds the messages that its fields name."""
+    text = json.dumps(description(spec, spec_of), ensure_ascii=True, separators=(", ", ": "))
+    return "RIHS01_" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def description(spec: MessageSpec, spec_of: SpecOf) -> dict[str, Any]:
+    """type_description_interfaces/msg/TypeDescription as plain values, without what the hash leaves out."""
     referenced: dict[str, MessageSpec] = {}
     _collect(spec, spec_of, referenced)
-    document = {
+    return {
         "type_description": _individual(spec),
         "referenced_type_descriptions": [_individual(referenced[name]) for name in sorted(referenced)],
     }
-    text = json.dumps(document, ensure_ascii=True, separators=(", ", ": "))
-    return "RIHS01_" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def service_spec(name: str) -> tuple[MessageSpec, MessageSpec]:

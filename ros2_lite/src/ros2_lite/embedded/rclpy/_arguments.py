@@ -45,13 +45,23 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 def _map(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     loader.flatten_mapping(node)
-    return {
+    result: dict[Any, Any] = {}
+    for key, value in node.value:
         # A parameter may be called "on" or "y": keys are names, never values.
-        key.value
-        if isinstance(key, yaml.ScalarNode)
-        else loader.construct_object(key, deep=True): loader.construct_object(value, deep=True)
-        for key, value in node.value
-    }
+        name = key.value if isinstance(key, yaml.ScalarNode) else loader.construct_object(key, deep=True)
+        content = loader.construct_object(value, deep=True)
+        # rcl reads on where a node or namespace comes a second time.
+        result[name] = _merged(result[name], content) if name in result else content
+    return result
+
+
+def _merged(first: Any, second: Any) -> Any:
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return second
+    merged = dict(first)
+    for name, value in second.items():
+        merged[name] = _merged(merged[name], value) if name in merged else value
+    return merged
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _map)
@@ -73,11 +83,13 @@ class Arguments:
 
     def __init__(self, args: Sequence[str], implicit: bool = False) -> None:
         self.remaps: list[RemapRule] = []
-        self.files: list[tuple[str, Any]] = []
-        self.overrides: list[tuple[str, str, Any]] = []
+        self.parameters: dict[str, dict[str, Any]] = {}
+        """Values by node pattern, in the order in which the patterns first came up."""
         self.log_levels: dict[str, LoggingSeverity] = {}
         self.rosout = True
         self.others: list[str] = []
+        for word in args:
+            word.encode()  # UnicodeEncodeError for what is no text, as in rclpy
         self._parse(list(args), implicit)
 
     def _parse(self, args: list[str], inside: bool) -> None:
@@ -103,13 +115,13 @@ class Arguments:
                         value = args[position]
                         position += 1
                     else:
-                        raise RCLInvalidROSArgsError(f"ROS argument '{word}' needs a value after it")
+                        raise RCLInvalidROSArgsError(f"Failed to parse ROS arguments: '{word}' needs a value after it")
                     self._option(name, value)
                 elif ":=" in word and not word.startswith("-"):
                     self._option("-r", word)  # the old form, without a flag
                 else:
                     raise UnknownROSArgsError(
-                        f"unknown ROS argument '{word}'; after --ros-args come -r FROM:=TO, -p NAME:=VALUE,"
+                        f"Found unknown ROS arguments: {[word]}; after --ros-args come -r FROM:=TO, -p NAME:=VALUE,"
                         " --params-file FILE, --log-level LEVEL; '--' ends the ROS arguments"
                     )
 
@@ -117,16 +129,22 @@ class Arguments:
         if name in ("-r", "--remap"):
             self.remaps.append(_remap_rule(value))
         elif name in ("-p", "--param"):
-            self.overrides.append(_parameter(value))
+            target, parameter, content = _parameter(value)
+            nested = _flatten(content, parameter, "-p") if isinstance(content, dict) else None
+            values = {parameter: _checked(content, parameter, "-p")} if nested is None else nested
+            self.parameters.setdefault(f"/{target}" if target else "/**", {}).update(values)
         elif name == "--params-file":
-            self.files.append((value, _read_file(value)))
+            for pattern, section in _sections(_read_file(value), "", value):
+                self.parameters.setdefault(pattern, {}).update(_flatten(section, "", value))
         elif name == "--log-level":
             logger, _, level = value.rpartition(":=")
             try:
                 self.log_levels[logger] = LoggingSeverity[level.upper()]
             except KeyError:
                 names = ", ".join(item.name.lower() for item in LoggingSeverity)
-                raise RCLInvalidROSArgsError(f"'{level}' is no log level; choose from {names}") from None
+                raise RCLInvalidROSArgsError(
+                    f"Failed to parse ROS arguments: '{level}' is no log level; choose from {names}"
+                ) from None
 
     def node_identity(self, default: str = "") -> tuple[str | None, str | None]:
         """Node name and namespace that the remaps give to a node, None where they give none."""
@@ -140,26 +158,21 @@ class Arguments:
         return [rule for rule in self.remaps if rule.kind not in ("node", "ns")]
 
     def parameters_for(self, node: str, namespace: str) -> dict[str, Any]:
-        """Parameter values for a node: files in order, then ``-p``, a later one over an earlier one."""
+        """Parameter values for a node: for one pattern the last word counts, of several the one that came up last."""
         full = f"/{node}" if namespace == "/" else f"{namespace}/{node}"
         values: dict[str, Any] = {}
-        for path, document in self.files:
-            for pattern, parameters in _sections(document, "", path):
-                if _matches(pattern, full):
-                    values.update(_flatten(parameters, "", path))
-        for target, name, value in self.overrides:
-            if target in ("", node, full):
-                if isinstance(value, dict):
-                    values.update(_flatten(value, name, "-p"))
-                else:
-                    values[name] = _checked(value, name, "-p")
+        for pattern, parameters in self.parameters.items():
+            if _matches(pattern, full):
+                values.update(parameters)
         return values
 
 
 def _remap_rule(text: str) -> RemapRule:
     source, separator, target = text.partition(":=")
     if not separator or not source or not target:
-        raise RCLInvalidROSArgsError(f"'{text}' is no remap rule; write FROM:=TO, for example -r chatter:=/chat")
+        raise RCLInvalidROSArgsError(
+            f"Failed to parse ROS arguments: '{text}' is no remap rule; write FROM:=TO, for example -r chatter:=/chat"
+        )
     node, kind = "", "both"
     match = re.match(r"^([A-Za-z_][A-Za-z0-9_]*):(?!//)(.+)$", source)
     if match:
@@ -181,12 +194,16 @@ def _remap_rule(text: str) -> RemapRule:
 def _parameter(text: str) -> tuple[str, str, Any]:
     name, separator, value = text.partition(":=")
     if not separator or not name:
-        raise RCLInvalidROSArgsError(f"'{text}' is no parameter; write NAME:=VALUE, for example -p rate:=30.0")
+        raise RCLInvalidROSArgsError(
+            f"Failed to parse ROS arguments: '{text}' is no parameter; write NAME:=VALUE, for example -p rate:=30.0"
+        )
     node, colon, bare = name.rpartition(":")
     try:
         parsed = load_yaml(value)
     except yaml.YAMLError:
-        raise RCLInvalidROSArgsError(f"the value of parameter '{name}' is no YAML: {value}") from None
+        raise RCLInvalidROSArgsError(
+            f"Failed to parse ROS arguments: the value of parameter '{name}' is no YAML: {value}"
+        ) from None
     if parsed is None:
         parsed = value
     return (node if colon else ""), bare, parsed

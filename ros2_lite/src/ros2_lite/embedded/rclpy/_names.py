@@ -90,9 +90,7 @@ def expand(name: str, node: str, namespace: str, service: bool = False) -> str:
 
     def substitute(match: re.Match[str]) -> str:
         if match[1] not in substitutions:
-            raise (InvalidServiceNameException if service else InvalidTopicNameException)(
-                name, f"unknown substitution '{match[1]}'; choose from node, ns, namespace", match.start()
-            )
+            raise ValueError(f"unknown substitution '{match[1]}' in '{name}'; choose from node, ns, namespace")
         return substitutions[match[1]]
 
     name = re.sub(r"\{(\w+)\}", substitute, name)

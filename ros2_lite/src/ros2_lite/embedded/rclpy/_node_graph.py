@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from ros2_lite.dds.qos import user_data_value
 
 from rclpy._graph import Endpoint, Graph, names_and_types, ros_type, service_of, topic_of
+from rclpy._names import RemapRule, expand, remap
 from rclpy._rclpy_pybind11 import NodeNameNonExistentError
+from rclpy.exceptions import NameValidationException
 from rclpy.qos import QoSProfile
 from rclpy.topic_endpoint_info import TopicEndpointInfo, TopicEndpointTypeEnum
+from rclpy.type_hash import TypeHash
 
 if TYPE_CHECKING:
     from rclpy.context import Context
@@ -22,12 +25,23 @@ class NodeGraph:
 
     _graph: Graph
     _context: Context
+    _name: str
+    _namespace: str
+    _rules: list[RemapRule]
 
     def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
-        raise NotImplementedError
+        """The fully qualified name of a topic, after remaps unless `only_expand`."""
+        return self._resolve(topic, only_expand, service=False)
 
     def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
-        raise NotImplementedError
+        """The fully qualified name of a service, after remaps unless `only_expand`."""
+        return self._resolve(service, only_expand, service=True)
+
+    def _resolve(self, name: str, only_expand: bool, service: bool) -> str:
+        if not isinstance(name, str):
+            raise TypeError(f"a name must be a str, not {name!r}")
+        full = expand(name, self._name, self._namespace, service)
+        return full if only_expand else remap(full, self._rules, self._name, self._namespace, service)
 
     # ---- topics and services --------------------------------------------------------------------------------------
 
@@ -61,12 +75,19 @@ class NodeGraph:
         """How many servers a service has in the whole graph."""
         return self._count_service(service_name, "rq", "Request")
 
+    def _checked(self, name: str, service: bool) -> str:
+        """A resolved name.  TypeError, ValueError when it is none."""
+        try:
+            return self.resolve_service_name(name) if service else self.resolve_topic_name(name)
+        except NameValidationException as error:
+            raise ValueError(f"the name '{name}' is invalid: {error}") from None
+
     def _count_service(self, service_name: str, prefix: str, suffix: str) -> int:
-        wanted = f"{prefix}{self.resolve_service_name(service_name)}{suffix}"
+        wanted = f"{prefix}{self._checked(service_name, True)}{suffix}"
         return sum(endpoint.topic == wanted for endpoint in self._graph.endpoints(False))
 
     def _on_topic(self, topic_name: str, writers: bool, no_mangle: bool = False) -> list[Endpoint]:
-        wanted = topic_name if no_mangle else f"rt{self.resolve_topic_name(topic_name)}"
+        wanted = topic_name if no_mangle else f"rt{self._checked(topic_name, False)}"
         return [endpoint for endpoint in self._graph.endpoints(writers) if endpoint.topic == wanted]
 
     def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
@@ -88,7 +109,7 @@ class NodeGraph:
                     node_name=name,
                     node_namespace=namespace,
                     topic_type=endpoint.type if no_mangle else ros_type(endpoint.type),
-                    topic_type_hash=user_data_value(endpoint.qos.user_data, "typehash") or "INVALID",
+                    topic_type_hash=TypeHash._from_text(user_data_value(endpoint.qos.user_data, "typehash") or ""),
                     endpoint_type=kind,
                     endpoint_gid=list(endpoint.guid),
                     qos_profile=QoSProfile._from_dds(endpoint.qos),

@@ -16,7 +16,6 @@ from rcl_interfaces.msg import (
 )
 
 from rclpy.exceptions import (
-    InvalidParameterException,
     InvalidParameterTypeException,
     InvalidParameterValueException,
     ParameterAlreadyDeclaredException,
@@ -25,6 +24,7 @@ from rclpy.exceptions import (
     ParameterUninitializedException,
 )
 from rclpy.parameter import PARAMETER_SEPARATOR_STRING, Parameter, parameter_value_to_python
+from rclpy.validate_parameter_name import validate_parameter_name
 
 if TYPE_CHECKING:
     from rclpy.clock import Clock
@@ -87,8 +87,7 @@ class Parameters:
             if not isinstance(name, str):
                 raise TypeError(f"First element {name} at index {index} in parameters list is not a str.")
             name = f"{namespace}.{name}" if namespace else name
-            if not name or any(not part for part in name.split(PARAMETER_SEPARATOR_STRING)):
-                raise InvalidParameterException(name)
+            validate_parameter_name(name)
             descriptor = entry[2] if len(entry) > 2 else ParameterDescriptor()
             if not isinstance(descriptor, ParameterDescriptor):
                 raise TypeError(
@@ -238,12 +237,7 @@ class Parameters:
         raise ParameterNotDeclaredException(name)
 
     def describe_parameters(self, names: list[str]) -> list[Any]:
-        descriptors = []
-        for name in names:
-            descriptor = self.describe_parameter(name)
-            descriptor.name = name
-            descriptors.append(descriptor)
-        return descriptors
+        return [self.describe_parameter(name) for name in names]
 
     def set_descriptor(self, name: str, descriptor: Any, alternative_value: Any = None) -> Any:
         """Give a declared parameter a new descriptor; returns the parameter's value.
@@ -305,7 +299,8 @@ class Parameters:
         if parameters is None:
             return SetParametersResult(
                 successful=False,
-                reason="parameter list cannot be empty, this might be due to pre_set_parameters_callback",
+                reason="parameter list cannot be empty, this might be due to pre_set_parameters_callback modifying the"
+                " original parameters list.",
             )
         with self._parameters_lock:
             known = self._descriptors if descriptors is None else descriptors

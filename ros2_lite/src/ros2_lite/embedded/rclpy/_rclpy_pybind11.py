@@ -1,8 +1,10 @@
 """The exception types that rclpy's C++ extension defines, in their original place and with their original bases."""
 
-# ruff: noqa: N818 (the names are ROS's)
-
 from __future__ import annotations
+
+from enum import Enum
+
+from ros2_lite.dds.lib import InvalidHandle as InvalidHandle
 
 
 class RCLError(RuntimeError):
@@ -11,10 +13,6 @@ class RCLError(RuntimeError):
 
 class RMWError(RuntimeError):
     """An operation of the DDS layer failed."""
-
-
-class InvalidHandle(RuntimeError):
-    """The object was destroyed already."""
 
 
 class NodeNameNonExistentError(RCLError):
@@ -35,3 +33,18 @@ class RCLInvalidROSArgsError(RCLError):
 
 class TimerCancelledError(RCLError):
     """The timer is cancelled."""
+
+
+class TransitionCallbackReturnType(Enum):
+    """How a callback of a lifecycle node ended."""
+
+    SUCCESS = 97
+    FAILURE = 98
+    ERROR = 99
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def to_label(self) -> str:
+        """The transition by which the passing state is left."""
+        return f"transition_{self.name.lower()}"

@@ -189,14 +189,12 @@ class Clock:
 class ROSClock(Clock):
     """The clock of nodes: simulated time when that is active, else the system's."""
 
-    _override: int | None
-    _simulated: int
+    _override: int | None = None
+    _simulated = 0
 
-    def __new__(cls) -> ROSClock:
-        self = super().__new__(cls, clock_type=ClockType.ROS_TIME)
+    def __new__(cls, *, clock_type: ClockType = ClockType.ROS_TIME) -> ROSClock:
+        self = super().__new__(cls, clock_type=clock_type)
         assert isinstance(self, ROSClock)
-        self._override = None
-        self._simulated = 0
         return self
 
     @property

@@ -69,8 +69,8 @@ class Executor:
         self._waitset = WaitSet()
         self._guard = GuardCondition()
         self._waitset.attach(self._guard.handle, _GUARD)
-        self._attached: dict[int, tuple[int, Entity]] = {}
-        self._by_key: dict[int, Entity] = {}
+        self._attached: dict[int, int] = {}
+        self._by_key: dict[int, list[Entity]] = {}
         self._next_key = 1
         self._timers: list[Timer] = []
         self._stale = True
@@ -270,7 +270,7 @@ class Executor:
         if _GUARD in keys:
             self._guard.take()
         ready: list[Entity] = [timer for timer in self._timers if timer.is_ready()]
-        ready += [self._by_key[key] for key in sorted(keys) if key in self._by_key]
+        ready += [entity for key in sorted(keys) for entity in self._by_key.get(key, ())]
         # Who found its group busy comes first, the longest waiting ahead: where a group has more to do than it can,
         # a timer that is always due would otherwise keep every topic out.
         ready.sort(key=lambda entity: (entity._skipped is None, entity._skipped or 0))
@@ -281,7 +281,7 @@ class Executor:
         self._stale = self._returned = False
         with self._lock:
             nodes = [node for node in self._nodes if self._only is None or node in self._only]
-        wanted: dict[int, Entity] = {}
+        wanted: dict[int, list[Entity]] = {}  # by condition: an endpoint's event handlers share one
         timers = []
         for node in nodes:
             for entity in node._entities():
@@ -291,15 +291,15 @@ class Executor:
                     continue
                 if isinstance(entity, Timer):
                     timers.append(entity)
-                else:
-                    wanted[entity.condition] = entity
+                elif entity._open:
+                    wanted.setdefault(entity.condition, []).append(entity)
         self._timers = timers
-        for condition, (key, entity) in list(self._attached.items()):
-            if wanted.get(condition) is not entity:
+        for condition, key in list(self._attached.items()):
+            if condition not in wanted or self._by_key[key][0] is not wanted[condition][0]:
                 self._waitset.detach(condition)
                 del self._attached[condition], self._by_key[key]
-        for condition, entity in wanted.items():
-            if condition not in self._attached and entity._open:
+        for condition, entities in wanted.items():
+            if condition not in self._attached:
                 key, self._next_key = self._next_key, self._next_key + 1
                 try:
                     self._waitset.attach(condition, key)
@@ -307,8 +307,8 @@ class Executor:
                     if error.code not in (RETCODE_BAD_PARAMETER, RETCODE_ALREADY_DELETED):
                         raise
                     continue  # destroyed by another thread meanwhile
-                self._attached[condition] = (key, entity)
-                self._by_key[key] = entity
+                self._attached[condition] = key
+            self._by_key[self._attached[condition]] = entities
 
     # ---- running --------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,14 @@ from rclpy.impl import rcutils_logger as _impl
 from rclpy.impl.logging_severity import LoggingSeverity as LoggingSeverity
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
+_root_logger = RcutilsLogger()
+
 
 def get_logger(name: str) -> RcutilsLogger:
     """The logger of that name."""
     if not name:
         raise ValueError("Logger name must not be empty.")
-    return RcutilsLogger(name)
+    return _root_logger.get_child(name)
 
 
 def initialize() -> None:

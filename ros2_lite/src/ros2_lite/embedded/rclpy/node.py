@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rcl_interfaces.msg import Log, ParameterEvent
 from ros2_lite.messages import registry
 
+from rclpy import executors as executors
 from rclpy._arguments import Arguments
 from rclpy._entity import Entity
-from rclpy._names import expand, remap
 from rclpy._node_checks import check_service_type, logger_name, message_spec, node_identity, profile_of
 from rclpy._node_graph import NodeGraph
 from rclpy._parameters import Parameters
@@ -19,12 +19,19 @@ from rclpy.callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup,
 from rclpy.client import Client
 from rclpy.clock import Clock, ROSClock
 from rclpy.context import Context
-from rclpy.event_handler import EventHandler, PublisherEventCallbacks, SubscriptionEventCallbacks, default_callback
+from rclpy.event_handler import (
+    EventHandler,
+    PublisherEventCallbacks,
+    SubscriptionEventCallbacks,
+    UnsupportedEventTypeError,
+    handlers_of,
+)
 from rclpy.exceptions import NotInitializedException
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl import rcutils_logger
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.logging import get_logger
+from rclpy.logging_service import LoggingService
 from rclpy.parameter import Parameter
 from rclpy.parameter_service import ParameterService
 from rclpy.publisher import Publisher, rosout_sink
@@ -34,10 +41,12 @@ from rclpy.qos import (
     qos_profile_rosout_default,
     qos_profile_services_default,
 )
+from rclpy.qos_overriding_options import QoSOverridingOptions, overridden
 from rclpy.service import Pair, Service
 from rclpy.subscription import Subscription
 from rclpy.time_source import TimeSource
 from rclpy.timer import Rate, Timer
+from rclpy.type_description_service import TypeDescriptionService
 from rclpy.utilities import get_default_context
 
 if TYPE_CHECKING:
@@ -77,6 +86,7 @@ class Node(NodeGraph, Parameters):
         self._rate_group = ReentrantCallbackGroup()
         self._executor_ref: Callable[[], Executor | None] = lambda: None
         self._destroyed = False
+        self._rosout: Publisher | None = None
         self._allow_undeclared_parameters = allow_undeclared_parameters
         self._init_parameters()
 
@@ -100,6 +110,8 @@ class Node(NodeGraph, Parameters):
         self._entry = self._graph.add_node(self._name, self._namespace)
         if enable_rosout and all(source.rosout for source in sources):
             rosout = self.create_publisher(Log, "/rosout", qos_profile_rosout_default)
+            self._publishers.remove(rosout)
+            self._rosout = rosout
             rcutils_logger._sinks[self._logger.name] = rosout_sink(rosout)
         self._clock = ROSClock()
         self._parameter_event_publisher = self.create_publisher(
@@ -113,6 +125,9 @@ class Node(NodeGraph, Parameters):
         self._time_source.attach_clock(self._clock)
         if start_parameter_services:
             self._parameter_service = ParameterService(self)
+        if enable_logger_service:
+            self._logger_service = LoggingService(self)
+        self._type_description_service = TypeDescriptionService(self)
 
     # ---- who it is ------------------------------------------------------------------------------------------------
 
@@ -200,20 +215,6 @@ class Node(NodeGraph, Parameters):
         if executor is not None:
             executor.wake()
 
-    # ---- names and quality of service -----------------------------------------------------------------------------
-
-    def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
-        """The fully qualified name of a topic, after remaps unless `only_expand`."""
-        return self._resolve(topic, only_expand, service=False)
-
-    def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
-        """The fully qualified name of a service, after remaps unless `only_expand`."""
-        return self._resolve(service, only_expand, service=True)
-
-    def _resolve(self, name: str, only_expand: bool, service: bool) -> str:
-        full = expand(name, self._name, self._namespace, service)
-        return full if only_expand else remap(full, self._rules, self._name, self._namespace, service)
-
     # ---- making things --------------------------------------------------------------------------------------------
 
     def create_publisher(
@@ -224,11 +225,12 @@ class Node(NodeGraph, Parameters):
         *,
         callback_group: CallbackGroup | None = None,
         event_callbacks: PublisherEventCallbacks | None = None,
-        qos_overriding_options: Any = None,
+        qos_overriding_options: QoSOverridingOptions | None = None,
         publisher_class: type[Publisher] = Publisher,
     ) -> Publisher:
         """Publish messages of a type on a topic."""
         qos, name, spec = profile_of(qos_profile), self.resolve_topic_name(topic), message_spec(msg_type)
+        qos = overridden(Publisher, self, name, qos, qos_overriding_options)
         group = callback_group or self._default_callback_group
         settings = qos._to_dds(f"typehash={registry.hash_of(spec.name)};".encode())
         writer = self._graph.participant.writer(f"rt{name}", spec, settings)
@@ -243,7 +245,7 @@ class Node(NodeGraph, Parameters):
             on_destroy=self._publisher_gone,
         )
         self._publishers.append(publisher)
-        self._listen(writer, publisher, event_callbacks, group, offered=True)
+        self._listen(writer, publisher, event_callbacks or PublisherEventCallbacks(), group)
         self._entry.writers.append(writer.guid)
         self._graph.announce()
         return publisher
@@ -257,11 +259,12 @@ class Node(NodeGraph, Parameters):
         *,
         callback_group: CallbackGroup | None = None,
         event_callbacks: SubscriptionEventCallbacks | None = None,
-        qos_overriding_options: Any = None,
+        qos_overriding_options: QoSOverridingOptions | None = None,
         raw: bool = False,
     ) -> Subscription:
         """Call back with each message of a topic; with `raw`, with its serialised bytes."""
         qos, name, spec = profile_of(qos_profile), self.resolve_topic_name(topic), message_spec(msg_type)
+        qos = overridden(Subscription, self, name, qos, qos_overriding_options)
         group = callback_group or self._default_callback_group
         settings = qos._to_dds(f"typehash={registry.hash_of(spec.name)};".encode())
         reader = self._graph.participant.reader(f"rt{name}", spec, settings)
@@ -279,20 +282,20 @@ class Node(NodeGraph, Parameters):
         )
         self._subscriptions.append(subscription)
         group.add_entity(subscription)
-        self._listen(reader, subscription, event_callbacks, group, offered=False)
+        self._listen(reader, subscription, event_callbacks or SubscriptionEventCallbacks(), group)
         self._entry.readers.append(reader.guid)
         self._graph.announce()
         self._changed()
         return subscription
 
-    def _listen(self, endpoint: Any, owner: Any, callbacks: Any, group: CallbackGroup, offered: bool) -> None:
-        callback = None if callbacks is None else callbacks.incompatible_qos
-        if callback is None and (callbacks is None or callbacks.use_default_callbacks):
-            callback = default_callback(owner.topic, offered, self._logger)
-        if callback is not None:
-            handler = EventHandler(callback, group, endpoint)
-            owner.event_handlers.append(handler)
-            self._events.append(handler)
+    def _listen(self, endpoint: Any, owner: Any, callbacks: Any, group: CallbackGroup) -> None:
+        try:
+            owner.event_handlers = handlers_of(callbacks, group, endpoint, owner.topic, self._logger)
+        except UnsupportedEventTypeError:
+            owner.destroy()
+            raise
+        self._events += owner.event_handlers
+        if owner.event_handlers:
             self._changed()
 
     def create_client(
@@ -489,6 +492,8 @@ class Node(NodeGraph, Parameters):
             for item in list(items):
                 item.destroy()
             items.clear()
+        if self._rosout is not None:
+            self._rosout.destroy()
         self._graph.remove_node(self._entry)
         self._context._release()
 

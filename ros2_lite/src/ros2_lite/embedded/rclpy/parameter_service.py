@@ -1,12 +1,11 @@
 """The six services through which others read and set a node's parameters."""
 
-# ruff: noqa: PERF203 (a missing name must not spoil the answer for the others)
-
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
-from rcl_interfaces.msg import ParameterDescriptor, ParameterValue, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import (
     DescribeParameters,
     GetParameters,
@@ -39,31 +38,21 @@ class ParameterService:
         ):
             node.create_service(srv_type, f"~/{name}", callback, qos_profile=qos_profile_parameters)
 
+    # As in Jazzy, one name that is not declared makes the whole answer empty.
+
     def _describe(self, request: Any, response: Any) -> Any:
-        for name in request.names:
-            try:
-                response.descriptors.append(self._node.describe_parameter(name))
-            except ParameterNotDeclaredException:
-                response.descriptors.append(ParameterDescriptor())
+        with contextlib.suppress(ParameterNotDeclaredException):
+            response.descriptors = [self._node.describe_parameter(name) for name in request.names]
         return response
 
     def _get(self, request: Any, response: Any) -> Any:
-        for name in request.names:
-            try:
-                value = self._node.get_parameter(name).get_parameter_value()
-            except (ParameterNotDeclaredException, ParameterUninitializedException):
-                value = ParameterValue()
-            response.values.append(value)
+        with contextlib.suppress(ParameterNotDeclaredException, ParameterUninitializedException):
+            response.values = [self._node.get_parameter(name).get_parameter_value() for name in request.names]
         return response
 
     def _types(self, request: Any, response: Any) -> Any:
-        types = []
-        for name in request.names:
-            try:
-                types.append(self._node.get_parameter_type(name))
-            except ParameterNotDeclaredException:
-                types.append(Parameter.Type.NOT_SET.value)
-        response.types = types
+        with contextlib.suppress(ParameterNotDeclaredException):
+            response.types = [self._node.get_parameter_type(name) for name in request.names]
         return response
 
     def _list(self, request: Any, response: Any) -> Any:

@@ -29,6 +29,11 @@ class QoSPolicyKind(IntEnum):
     AVOID_ROS_NAMESPACE_CONVENTIONS = 512
 
 
+def qos_policy_name_from_kind(policy_kind: QoSPolicyKind | int) -> str:
+    """``DURABILITY`` for the kind of that number."""
+    return QoSPolicyKind(policy_kind).name
+
+
 class InvalidQoSProfileException(Exception):
     """Raised when a profile is not complete."""
 
@@ -41,12 +46,13 @@ class QoSPolicyEnum(IntEnum):
 
     @classmethod
     def short_keys(cls) -> list[str]:
-        """Names in lower case, without SYSTEM_DEFAULT and UNKNOWN."""
-        return [item.name.lower() for item in cls if not item.name.startswith("RMW") and item.name != "UNKNOWN"]
+        """Names in lower case."""
+        return [item.name.lower() for item in cls]
 
     @classmethod
     def get_from_short_key(cls, name: str) -> Any:
-        return cls[name.upper()]
+        """The number of a policy by its name, in any case."""
+        return cls[name.upper()].value
 
     @property
     def short_key(self) -> str:
@@ -127,12 +133,6 @@ class QoSProfile:
         self.liveliness = kwargs.get("liveliness", LivelinessPolicy.SYSTEM_DEFAULT)
         self.liveliness_lease_duration = kwargs.get("liveliness_lease_duration", _NO_LIMIT)
         self.avoid_ros_namespace_conventions = kwargs.get("avoid_ros_namespace_conventions", False)
-        if self.history == HistoryPolicy.KEEP_LAST and self.depth == 0:
-            warnings.warn(
-                "A zero depth with KEEP_LAST doesn't make sense; no data could be stored. "
-                "This will be interpreted as SYSTEM_DEFAULT",
-                stacklevel=2,
-            )
 
     @property
     def history(self) -> HistoryPolicy:
@@ -176,6 +176,12 @@ class QoSProfile:
             raise AssertionError("depth must be an int")
         if value < 0:
             raise ValueError("depth must be greater than or equal to zero")
+        if self.history == HistoryPolicy.KEEP_LAST and value == 0:
+            warnings.warn(
+                "A zero depth with KEEP_LAST doesn't make sense; no data could be stored. "
+                "This will be interpreted as SYSTEM_DEFAULT",
+                stacklevel=2,
+            )
         self._depth = value
 
     @property
@@ -329,18 +335,31 @@ class QoSCompatibility(Enum):
     ERROR = 2
 
 
+_OPEN = ("SYSTEM_DEFAULT", "UNKNOWN")
+"""Policies of which it is not known what they will be."""
+
+
 def qos_check_compatible(publisher_qos: QoSProfile, subscription_qos: QoSProfile) -> tuple[QoSCompatibility, str]:
-    """Compatibility of two profiles, and why not."""
+    """Compatibility of two profiles, and why not; a WARNING where system defaults leave it open."""
     offered, requested = publisher_qos._to_dds(), subscription_qos._to_dds()
-    problems = []
-    if requested.reliable and not offered.reliable:
-        problems.append("ERROR: Best effort publisher and reliable subscription;")
-    if requested.transient_local and not offered.transient_local:
-        problems.append("ERROR: Volatile publisher and transient local subscription;")
+    problems, doubts = [], []
+    for name, weak, strong in (
+        ("reliability", "BEST_EFFORT", "RELIABLE"),
+        ("durability", "VOLATILE", "TRANSIENT_LOCAL"),
+        ("liveliness", "AUTOMATIC", "MANUAL_BY_TOPIC"),
+    ):
+        theirs, ours = getattr(publisher_qos, name).name, getattr(subscription_qos, name).name
+        if (theirs, ours) == (weak, strong):
+            text = f"{weak} publisher and {strong} subscription"
+            problems.append(f"ERROR: {text.replace('_', ' ').capitalize()};")
+        elif (theirs in _OPEN and ours in (strong, *_OPEN)) or (ours in _OPEN and theirs == weak):
+            doubts.append(f"WARNING: {name.capitalize()} of publisher is {theirs} and of subscription {ours};")
     if offered.deadline > requested.deadline:
         problems.append("ERROR: Subscription deadline is less than publisher deadline;")
-    if offered.liveliness < requested.liveliness:
-        problems.append("ERROR: Publisher's liveliness is automatic and subscription's is manual by topic;")
     if offered.lease > requested.lease:
         problems.append("ERROR: Subscription liveliness lease duration is less than publisher's;")
-    return (QoSCompatibility.ERROR if problems else QoSCompatibility.OK), " ".join(problems)
+    if problems:
+        return QoSCompatibility.ERROR, " ".join(problems)
+    # Liveliness by default is automatic here, so that it leaves nothing open by itself.
+    doubts = [doubt for doubt in doubts if "Liveliness" not in doubt or "MANUAL" in doubt]
+    return (QoSCompatibility.WARNING, " ".join(doubts)) if doubts else (QoSCompatibility.OK, "")

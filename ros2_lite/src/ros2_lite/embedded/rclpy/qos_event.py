@@ -1,4 +1,3 @@
 """The former name of `rclpy.event_handler`."""
 
-from rclpy.event_handler import PublisherEventCallbacks as PublisherEventCallbacks
-from rclpy.event_handler import SubscriptionEventCallbacks as SubscriptionEventCallbacks
+from rclpy.event_handler import *  # noqa: F403

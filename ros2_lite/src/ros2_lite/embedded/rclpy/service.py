@@ -117,6 +117,17 @@ class Pair:
         self.reader.close()
         self.writer.close()
 
+    def __enter__(self) -> Pair:
+        """Keep both from being deleted.  InvalidHandle when that is done."""
+        with self.reader:
+            self.writer.__enter__()
+            self.reader.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.reader.__exit__()
+        self.writer.__exit__()
+
 
 class Service(Entity):
     """Answers requests: ``callback(request, response)`` returns the response.  Made by `Node.create_service`."""

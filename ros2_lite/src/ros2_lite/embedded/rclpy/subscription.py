@@ -64,7 +64,6 @@ class Subscription(Entity):
         self.event_handlers: list[Any] = []
         self._logger = logger
         self._on_destroy = on_destroy
-        self._codec = msg_type._codec
 
     @property
     def callback(self) -> Callable[..., Any]:
@@ -91,25 +90,12 @@ class Subscription(Entity):
 
     def take_message(self) -> tuple[Any, MessageInfo] | None:
         """The next message, if there is one, without any callback."""
-        sample = self._reader.take()
-        if sample is None:
-            return None
         try:
-            message = bytes(sample.data) if self.raw else self._codec.decode(sample.data)
+            return self._reader.take_message(self.msg_type, self.raw)  # type: ignore[return-value]
         except CodecError as error:
             # The library checked it against the type; what still fails here is one bad message, not the topic.
             self._logger.error(f"dropped a message on '{self.topic}': {error}", throttle_duration_sec=1.0)
             return None
-        finally:
-            sample.release()
-        stamp = sample.info.source_timestamp
-        info = MessageInfo(
-            source_timestamp=stamp,
-            received_timestamp=stamp,
-            publication_sequence_number=None,
-            reception_sequence_number=None,
-        )
-        return message, info
 
     def _take(self) -> Work | None:
         taken = self.take_message() if self._open else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rcl_interfaces.msg import SetParametersResult
 
 from rclpy.clock import ROSClock
+from rclpy.clock_type import ClockType
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
@@ -22,11 +23,24 @@ USE_SIM_TIME_NAME = "use_sim_time"
 class TimeSource:
     """Declares ``use_sim_time`` on a node and subscribes to ``/clock`` while it is true."""
 
-    def __init__(self, *, node: Node) -> None:
-        self._node = node
+    def __init__(self, *, node: Node | None = None) -> None:
+        self._node: Node | None = None
         self._clocks: list[ROSClock] = []
         self._subscription: Subscription | None = None
         self._active = False
+        self._last = Time(clock_type=ClockType.ROS_TIME)
+        if node is not None:
+            self.attach_node(node)
+
+    def attach_node(self, node: Node) -> None:
+        """Follow a node's ``use_sim_time`` and subscribe through it."""
+        from rclpy.node import Node as NodeClass
+
+        if not isinstance(node, NodeClass):
+            raise TypeError("Node must be of type rclpy.node.Node")
+        if self._node is not None:
+            self.detach_node()
+        self._node = node
         if not node.has_parameter(USE_SIM_TIME_NAME):
             node.declare_parameter(USE_SIM_TIME_NAME, False)
         value = node.get_parameter(USE_SIM_TIME_NAME)
@@ -36,9 +50,20 @@ class TimeSource:
             node.get_logger().error(f"Invalid type for parameter '{USE_SIM_TIME_NAME}' {value.type_!r} should be bool")
         node.add_on_set_parameters_callback(self._on_parameters)
 
+    def detach_node(self) -> None:
+        """Leave the node; the clocks keep their time."""
+        if self._subscription is not None and self._node is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = None
+        self._node = None
+
     @property
     def ros_time_is_active(self) -> bool:
         return self._active
+
+    @ros_time_is_active.setter
+    def ros_time_is_active(self, enabled: bool) -> None:
+        self._activate(enabled)
 
     def _activate(self, enabled: bool) -> None:
         if enabled == self._active:
@@ -46,6 +71,8 @@ class TimeSource:
         self._active = enabled
         for clock in self._clocks:
             clock._set_ros_time_is_active(enabled)
+        if self._node is None:
+            return
         if enabled:
             from rosgraph_msgs.msg import Clock
 
@@ -55,7 +82,7 @@ class TimeSource:
             self._subscription = self._node.create_subscription(
                 Clock,
                 CLOCK_TOPIC,
-                self._on_clock,
+                self.clock_callback,
                 QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
                 callback_group=MutuallyExclusiveCallbackGroup(),
             )
@@ -67,11 +94,14 @@ class TimeSource:
         """Let the clock follow this source."""
         if not isinstance(clock, ROSClock):
             raise ValueError("Only clocks with type ROS_TIME can be attached.")
+        clock.set_ros_time_override(self._last)
         clock._set_ros_time_is_active(self._active)
-        self._clocks.append(clock)
+        if clock not in self._clocks:
+            self._clocks.append(clock)
 
-    def _on_clock(self, message: Any) -> None:
-        now = Time.from_msg(message.clock)
+    def clock_callback(self, message: Any) -> None:
+        """Take the time of a rosgraph_msgs/msg/Clock."""
+        self._last = now = Time.from_msg(message.clock)
         for clock in self._clocks:
             clock.set_ros_time_override(now)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, qos_profile_unknown
+from rclpy.type_hash import TypeHash
 
 
 class TopicEndpointTypeEnum(IntEnum):
@@ -21,13 +21,13 @@ class TopicEndpointTypeEnum(IntEnum):
 class TopicEndpointInfo:
     """A publisher or subscription of a topic."""
 
-    node_name: str
-    node_namespace: str
-    topic_type: str
-    topic_type_hash: Any
-    endpoint_type: TopicEndpointTypeEnum
-    endpoint_gid: list[int]
-    qos_profile: QoSProfile
+    node_name: str = ""
+    node_namespace: str = ""
+    topic_type: str = ""
+    topic_type_hash: TypeHash = field(default_factory=TypeHash)
+    endpoint_type: TopicEndpointTypeEnum = TopicEndpointTypeEnum.INVALID
+    endpoint_gid: list[int] = field(default_factory=list)
+    qos_profile: QoSProfile = field(default_factory=qos_profile_unknown._copy)
 
     def __str__(self) -> str:
         gid = ".".join(f"{byte:02x}" for byte in self.endpoint_gid)

@@ -49,15 +49,32 @@ def effective_level(name: str) -> LoggingSeverity:
     return _levels[""]
 
 
+_OPTIONS = ("throttle_duration_sec", "throttle_time_source_type", "skip_first", "once")
+
+
 class _Site:
-    """What the filters remember of one call site."""
+    """What one call in the source asked for the first time, and what its filters remember."""
 
-    __slots__ = ("last", "once_done", "skipped")
+    __slots__ = ("last", "name", "once_done", "options", "severity", "skipped")
 
-    def __init__(self) -> None:
-        self.last: float | None = None
+    def __init__(self, name: str, severity: LoggingSeverity, options: dict[str, Any]) -> None:
+        self.name = name
+        self.severity = severity
+        self.options = options
+        self.last = 0
         self.once_done = False
         self.skipped = False
+
+
+def _wanted(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The filters of a call.  TypeError for options that there are not, or that lack another."""
+    for option in kwargs:
+        if option not in _OPTIONS:
+            raise TypeError(f"parameter '{option}' is not one of the recognized logging options {_OPTIONS}")
+    options = {option: value for option, value in kwargs.items() if value}
+    if "throttle_time_source_type" in options and kwargs.get("throttle_duration_sec") is None:
+        raise TypeError("required parameter 'throttle_duration_sec' not specified, but its time source is")
+    return options
 
 
 class RcutilsLogger:
@@ -66,7 +83,6 @@ class RcutilsLogger:
     def __init__(self, name: str = "") -> None:
         self.name = name
         self._sites: dict[tuple[CodeType, int], _Site] = {}
-        self._severities: dict[tuple[CodeType, int], LoggingSeverity] = {}
 
     def get_child(self, name: str) -> RcutilsLogger:
         """The logger ``parent.name``."""
@@ -87,63 +103,71 @@ class RcutilsLogger:
         return severity >= effective_level(self.name)
 
     def debug(self, message: str, **kwargs: Any) -> bool:
-        return self._log(message, LoggingSeverity.DEBUG, kwargs)
+        return self._log(message, LoggingSeverity.DEBUG, **kwargs)
 
     def info(self, message: str, **kwargs: Any) -> bool:
-        return self._log(message, LoggingSeverity.INFO, kwargs)
+        return self._log(message, LoggingSeverity.INFO, **kwargs)
 
     def warning(self, message: str, **kwargs: Any) -> bool:
-        return self._log(message, LoggingSeverity.WARN, kwargs)
+        return self._log(message, LoggingSeverity.WARN, **kwargs)
 
     def warn(self, message: str, **kwargs: Any) -> bool:
-        return self._log(message, LoggingSeverity.WARN, kwargs)
+        return self._log(message, LoggingSeverity.WARN, **kwargs)
 
     def error(self, message: str, **kwargs: Any) -> bool:
-        return self._log(message, LoggingSeverity.ERROR, kwargs)
+        return self._log(message, LoggingSeverity.ERROR, **kwargs)
 
     def fatal(self, message: str, **kwargs: Any) -> bool:
-        return self._log(message, LoggingSeverity.FATAL, kwargs)
+        return self._log(message, LoggingSeverity.FATAL, **kwargs)
 
     def log(self, message: str, severity: LoggingSeverity | int, **kwargs: Any) -> bool:
         """Log with a severity; whether it came out.
 
-        Keywords: ``once`` logs the first time only; ``skip_first`` all but the first; ``throttle_duration_sec`` at most
-        once in that time.  They count per place in the source.
+        Keywords: ``throttle_duration_sec`` logs at most once in that time, by ``throttle_time_source_type`` (a Clock);
+        ``skip_first`` all but the first; ``once`` the first time only; ``name`` in another logger's name.  They count
+        per call in the source, and cannot change there: TypeError or ValueError.
         """
-        return self._log(message, LoggingSeverity(severity), kwargs)
+        return self._log(message, LoggingSeverity(severity), **kwargs)
 
-    def _log(self, message: str, severity: LoggingSeverity, kwargs: dict[str, Any]) -> bool:
-        if kwargs:
-            kwargs.pop("name", None)
-            unknown = set(kwargs) - {"once", "skip_first", "throttle_duration_sec", "throttle_time_source_type"}
-            if unknown:
-                raise TypeError(f"Unknown logging arguments: {', '.join(sorted(unknown))}")
+    def _log(self, message: str, severity: LoggingSeverity, **kwargs: Any) -> bool:
         if severity < effective_level(self.name):
             return False
+        name = kwargs.pop("name", self.name) if kwargs else self.name
+        options = _wanted(kwargs) if kwargs else {}
         frame = sys._getframe(2)
-        if self._severities.setdefault((frame.f_code, frame.f_lasti), severity) != severity:
-            raise ValueError("Logger severity cannot be changed between calls.")  # each call in the source has one
-        if kwargs and not self._passes(frame.f_code, frame.f_lineno, kwargs):
+        key = (frame.f_code, frame.f_lasti)
+        site = self._sites.get(key)
+        if site is None:
+            site = self._sites[key] = _Site(name, severity, options)
+        elif severity != site.severity:
+            raise ValueError("Logger severity cannot be changed between calls.")
+        elif name != site.name:
+            raise ValueError("Logger name cannot be changed between calls.")
+        elif options.keys() != site.options.keys():
+            raise ValueError("Requested logging filters cannot be changed between calls.")
+        elif options != site.options:
+            raise ValueError("Logging filter parameters cannot be changed between calls.")
+        if options and not self._passes(site):
             return False
-        _emit(severity, self.name, str(message), frame.f_code.co_filename, frame.f_code.co_name, frame.f_lineno)
+        _emit(severity, name, str(message), frame.f_code.co_filename, frame.f_code.co_name, frame.f_lineno)
         return True
 
-    def _passes(self, code: CodeType, line: int, kwargs: dict[str, Any]) -> bool:
-        site = self._sites.setdefault((code, line), _Site())
-        if kwargs.get("skip_first") and not site.skipped:
+    def _passes(self, site: _Site) -> bool:
+        """Ask the filters in rclpy's order; each notes that it let something through, even if the next does not."""
+        throttle = site.options.get("throttle_duration_sec")
+        if throttle:
+            source = site.options.get("throttle_time_source_type")
+            now = time.time_ns() if source is None else source.now().nanoseconds
+            if site.last <= now < site.last + int(throttle * 1e9):
+                return False
+            site.last = now
+        if site.options.get("skip_first") and not site.skipped:
             site.skipped = True
             return False
-        if kwargs.get("once"):
+        if site.options.get("once"):
             if site.once_done:
                 return False
             site.once_done = True
-        throttle = kwargs.get("throttle_duration_sec")
-        if throttle is not None:
-            source = kwargs.get("throttle_time_source_type")
-            now = time.monotonic() if source is None else source.now().nanoseconds / 1e9
-            if site.last is not None and 0 <= now - site.last < float(throttle):
-                return False
-            site.last = now
         return True
 
 
