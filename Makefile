@@ -76,7 +76,7 @@ checkpoint-tasks: setup
 	@echo "made $(WORK)/tabletop_tasks_vlm and $(WORK)/tabletop_tasks; copy them to checkpoints/ to ship them"
 
 evaluate-tasks: setup
-	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 50 --seed 1 --json $(TASK_RESULTS)/realtime_1.json
+	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 50 --seed 1 --no-control --json $(TASK_RESULTS)/realtime_1.json
 	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 50 --seed 1 --lockstep --json $(TASK_RESULTS)/lockstep_1.json
 	$(BIN)/evaluate --checkpoint tabletop_tasks --task all --episodes 50 --seed 1 --lockstep --held-out --no-control \
 		--json $(TASK_RESULTS)/lockstep_held_out_1.json
