@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +70,27 @@ def test_what_went_wrong_meanwhile_is_told(tmp_path: Path, capsys: pytest.Captur
         writer.add_topic(topic, kind)
     for topic, data, receive_ns in episode_messages():
         writer.write(topic, data, receive_ns)
-    writer.note("incidents", [{"time_ns": START, "text": "camera 'static' is silent"}])
+    incidents = [{"time_ns": START + i, "text": f"camera 'static' is silent ({i})"} for i in range(9)]
+    writer.note("incidents", incidents)
     writer.finish(messages={"/camera/image_raw": {"received": 8, "written": 5, "dropped": 3}})
     lines, report = inspected(capsys, tmp_path / "bags")
-    assert "one: camera 'static' is silent" in lines
+    assert [line for line in lines if "silent" in line] == [
+        *(f"one: camera 'static' is silent ({i})" for i in range(3)),
+        "one: and 6 more incidents, the last: camera 'static' is silent (8) (--json FILE has them all)",
+    ]
     assert "one: 3 messages on /camera/image_raw were dropped" in lines
-    assert report["episodes"][0]["incidents"] == [{"time_ns": START, "text": "camera 'static' is silent"}]
+    assert report["episodes"][0]["incidents"] == incidents
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+    record(tmp_path / "bags" / "one", episode_messages(1))
+    command = [sys.executable, "-c", "from robovlm_ros.cli.inspect import main; raise SystemExit(main())"]
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has its lines
+    done = subprocess.run([*command, "episodes", str(tmp_path / "bags")], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert done.stderr == b""
 
 
 @pytest.mark.parametrize("joined", [False, True])

@@ -19,7 +19,7 @@ from robovlm_ros.bags import EpisodeWriter, list_episodes
 from robovlm_ros.bags.frames import IMAGES
 from robovlm_ros.bags.lerobot import LeRobotReader, VideoOptions
 from robovlm_ros.bags.schema import blank, serialize
-from robovlm_ros.cli.command import Commands, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
 from robovlm_ros.cli.convert_lerobot import write_episodes, write_lerobot
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
@@ -82,7 +82,7 @@ def add_command(commands: Commands) -> None:
         help="episodes to a LeRobot data set and back, in multiples of real time",
         description="Makes episodes of noisy moving pictures, converts them to a LeRobot data set and back to episodes "
         "of raw images, and says how many seconds of recording were converted in a second, both ways.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     for cls in (Recorded, VideoOptions):
         docs = field_docs(cls)

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from robovlm_ros.bags import read_episode
-from robovlm_ros.cli.command import Commands, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
 from robovlm_ros.cli.processes import Nodes
 from robovlm_ros.cli.traffic import Sender, Traffic
 from robovlm_ros.errors import UserError
@@ -35,7 +35,7 @@ def add_command(commands: Commands) -> None:
         "another, through DDS on this machine. Dropped counts every message that was sent and is not in the episode, "
         "wherever it was lost. Then the cameras' rate is raised until messages are lost or the sender cannot go "
         "faster. MB are 10^6 bytes of messages as they were received, before compression.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     record.add_argument("--seconds", type=float, default=60.0, help="duration of the measurement [s]")
     record.add_argument("--search-seconds", type=float, default=10.0, help="duration at each rate [s]; 0: no search")

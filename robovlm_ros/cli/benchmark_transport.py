@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from robovlm_ros import messages
-from robovlm_ros.cli.command import Commands, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
 from robovlm_ros.cli.traffic import Sender, Sent, Traffic
 from robovlm_ros.errors import UserError
 
@@ -34,7 +34,7 @@ def add_command(commands: Commands) -> None:
         "objects in a callback. Latency is from the stamp, set just before publish, to the callback. The processor "
         "time is that of both processes together; 100 % is one core. Copies are the bytes that Python holds at most "
         "when images arrive, as a multiple of one image; what the middleware holds besides is not seen.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     transport.add_argument("--seconds", type=float, default=10.0, help="duration of each row [s]")
     transport.add_argument("--width", type=int, default=640, help="image width [px]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,13 +18,21 @@ Commands = Any
 
 
 def run(main: Callable[[], int | None]) -> int:
-    """Run a command: 0 when it worked, 1 after one line for bad input, 130 after Ctrl-C or SIGTERM."""
+    """Run a command: 0 when it worked, 1 after one line for bad input, 130 after Ctrl-C or SIGTERM.
+
+    141 where its output was read by a program that has ended.
+    """
     before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return main() or 0
+        status = main() or 0
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever reads has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except OSError as error:
         if error.filename is None:
             raise
@@ -59,9 +68,17 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults, where there are any that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default is None or action.default is False or "(default" in (action.help or "")
+        return action.help if says_nothing else super()._get_help_string(action)
+
+
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """An argument parser whose ``--help`` shows the defaults."""
-    return _Parser(prog=name, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    return _Parser(prog=name, description=description, formatter_class=HelpFormatter)
 
 
 def write_json(path: Path | None, values: Mapping[str, Any]) -> None:

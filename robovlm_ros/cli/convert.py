@@ -11,7 +11,7 @@ from pathlib import Path
 
 from robovlm_ros.checkpoints import find_base, find_checkpoint
 from robovlm_ros.cli import convert_calvin, convert_lerobot
-from robovlm_ros.cli.command import parser, run
+from robovlm_ros.cli.command import HelpFormatter, parser, run
 from robovlm_ros.errors import UserError
 
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="a complete policy of adapters and their base",
             description="Write a complete policy folder of one that holds adapters: their base's weights with what was "
             "learned added to them. It acts as the adapters do, needs neither the base nor peft, and loads faster.",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         merge.add_argument("checkpoint", metavar="CHECKPOINT", help="policy folder, made by finetune --save adapters")
         merge.add_argument("output", type=Path, metavar="OUTPUT", help="folder that receives the complete policy")

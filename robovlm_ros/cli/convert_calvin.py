@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 from robovlm_ros.bags.calvin import CalvinReader, convert_span
-from robovlm_ros.cli.command import Commands
+from robovlm_ros.cli.command import Commands, HelpFormatter
 from robovlm_ros.cli.convert_lerobot import Progress, add_episode_options, add_workers, in_order, new_folder
 from robovlm_ros.contract import Contract
 
@@ -20,7 +20,7 @@ def add_command(commands: Commands) -> None:
         description="Write one episode for each annotated span of a CALVIN folder (training or validation): numbered "
         "npz files with rgb_static, rgb_gripper, robot_obs and rel_actions. The annotations are a pickle; they are "
         "read as data, and nothing in them is executed.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     calvin.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the npz files")
     add_episode_options(calvin)

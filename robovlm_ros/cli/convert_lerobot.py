@@ -31,7 +31,7 @@ from robovlm_ros.bags.lerobot import (
     restore,
 )
 from robovlm_ros.bags.metadata import FILE_NAME as METADATA_FILE
-from robovlm_ros.cli.command import Commands
+from robovlm_ros.cli.command import Commands, HelpFormatter
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.options import field_docs
@@ -43,7 +43,7 @@ CONTRACT_FILE = "contract.yaml"
 
 def add_commands(commands: Commands) -> None:
     """Add ``lerobot`` and ``episodes`` to the things that `convert` makes."""
-    formatter = argparse.ArgumentDefaultsHelpFormatter
+    formatter = HelpFormatter
     lerobot = commands.add_parser(
         "lerobot",
         help="a LeRobot data set (v3.0) of episodes",

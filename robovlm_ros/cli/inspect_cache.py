@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from robovlm_ros.cli.command import Commands, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
 
 
 def add_command(commands: Commands) -> None:
@@ -16,7 +16,7 @@ def add_command(commands: Commands) -> None:
         description="Fine-tuning keeps images as the backbone sees them, or the features that it makes of them, so "
         "that the next run on the same episodes need not decode them again. All of it can be removed at any time: what "
         "is needed is decoded again.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     cache.add_argument("--cache", default="auto", metavar="FOLDER", help="the folder, as for finetune")
     cache.add_argument("--clear", action="store_true", help="remove all of it")

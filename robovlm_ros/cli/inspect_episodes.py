@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from robovlm_ros.bags import OUTCOMES, Episode, list_episodes, list_unfinished, read_episode, recover
-from robovlm_ros.cli.command import Commands, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
 from robovlm_ros.errors import UserError
+
+INCIDENTS = 3
+"""Of the incidents of an episode, so many are printed."""
 
 
 def add_command(commands: Commands) -> None:
@@ -24,7 +27,7 @@ def add_command(commands: Commands) -> None:
         "rate [Hz] on each topic, and the largest gap: the longest time between two messages of a camera or state "
         "[s], and how many times that topic's median it is. Every message is read; episodes that cannot be read are "
         "named, and the exit status is then 1.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     episodes.add_argument("directory", type=Path, metavar="DIR", help="folder that holds the episodes, or an episode")
     episodes.add_argument("--outcome", choices=OUTCOMES, help="only episodes with this outcome")
@@ -193,7 +196,10 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
             times = f", in {len(spans)} spans" if len(spans) > 1 else ""
             notes.append(f"a person commanded for {sum(spans):.1f} s{times}")
         notes += [f"{count} messages on {topic} were dropped" for topic, count in row["dropped"].items()]
-        notes += [incident["text"] for incident in row["incidents"]]
+        incidents = [incident["text"] for incident in row["incidents"]]
+        notes += incidents[:INCIDENTS]
+        if more := len(incidents[INCIDENTS:]):
+            notes.append(f"and {more} more incidents, the last: {incidents[-1]} (--json FILE has them all)")
         for note in notes:
             print(f"{row['name']}: {note}")
 

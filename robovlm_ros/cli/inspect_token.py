@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robovlm_ros.bags import Episode, list_episodes, observations, read_episode
-from robovlm_ros.cli.command import Commands, print_rows, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, print_rows, write_json
 from robovlm_ros.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_command(commands: Commands) -> None:
         description="How far the action tokens of a policy have come from zero. With recorded episodes also where "
         "they look in the camera images, and how far actions move when the token, the instruction, the images or the "
         "state token are taken away or changed.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     token.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="folder of a policy, as finetune writes it")
     token.add_argument("--episode", type=Path, nargs="+", default=[], metavar="FOLDER", help="recorded episodes")

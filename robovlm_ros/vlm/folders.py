@@ -56,7 +56,10 @@ def vlm_folder(path: str | os.PathLike[str]) -> Path:
     folder = _folder(path)
     found = read_json(folder / CONFIG).get("model_type")
     if found == ActionTokenConfig.model_type:
-        raise UserError(f"{folder} is a policy, not a vision-language model: name what `pretrain` or a hub gave")
+        raise UserError(
+            f"{folder} is a policy, not a vision-language model: name what it was made of (`pretrain` or a hub "
+            "gave it; shipped: checkpoints/tabletop_vlm, checkpoints/tabletop_tasks_vlm)"
+        )
     check_known(folder, found, "it is")
     for file in weight_files(folder):
         check_whole(file)

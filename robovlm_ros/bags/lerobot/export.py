@@ -112,13 +112,15 @@ def export_part(episode: Episode, folder: Path, options: VideoOptions) -> Episod
 
 def _record(episode: Episode, spans: Any, stamps: list[int]) -> dict[str, Any]:
     """What the metadata of the episode say, without what can be told from its columns."""
+    # a person who still commanded at the end did so up to there, the last frame included
+    end_ns = max(episode.start_ns + round(episode.duration_s * 1e9), stamps[-1] + 1)
     plain = ("instruction", "instructions", "outcome", "operator", "start_ns", "duration_s", "incidents", "recovered")
     return {
         "name": episode.name,
         "first_stamp_ns": stamps[0],
         "frames": len(stamps),
         **{key: getattr(episode, key) for key in plain},
-        "interventions": [list(span) for span in spans],
+        "interventions": [[begin_ns, min(span_end_ns, end_ns)] for begin_ns, span_end_ns in spans],
         "counts": dict(episode.counts),
         "dropped": dict(episode.dropped),
         "versions": dict(episode.versions),
