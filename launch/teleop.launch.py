@@ -48,7 +48,21 @@ def generate_launch_description() -> LaunchDescription:
                 "directory", default_value="episodes", description="Folder that receives recorded episodes"
             ),
             DeclareLaunchArgument("operator", default_value="", description="Who demonstrates"),
+            DeclareLaunchArgument(
+                "view",
+                default_value="false",
+                choices=BOOLEANS,
+                description="Show the cameras on a web page, at port 8080",
+            ),
             OpaqueFunction(function=_robot),
+            Node(
+                package="robovlm_ros",
+                executable="view_node",
+                name="view_node",
+                output="screen",
+                parameters=[{"contract": _text("contract")}],
+                condition=IfCondition(LaunchConfiguration("view")),
+            ),
             Node(
                 package="robovlm_ros",
                 executable="teleop_node",

@@ -22,7 +22,7 @@ def test_all_manifests_name_one_version() -> None:
 
 def test_every_executable_has_its_entry_point() -> None:
     scripts = importlib.metadata.distribution("robovlm_ros").entry_points.select(group="console_scripts")
-    nodes = {"policy_node", "recorder_node", "sim_node", "teleop_node"}
+    nodes = {"policy_node", "recorder_node", "sim_node", "teleop_node", "view_node"}
     assert nodes | {"collect", "finetune", "evaluate", "inspect", "convert"} <= scripts.names
     for script in scripts:
         assert callable(script.load()), script.name
