@@ -98,9 +98,21 @@ class Done:
 Ros2 = Callable[..., Done]
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody has bound a UDP port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        try:
+            one.bind(("", port))
+        except OSError:
+            return False
+    return True
+
+
 def free_domain() -> tuple[str, socket.socket]:
-    """A domain that no other test of this machine uses, and the lock on it."""
+    """A domain that no other test of this machine uses and where no node was left, and the lock on it."""
     for domain in random.sample(range(1, 101), 100):
+        if not all(is_free(7400 + 250 * domain + 10 + 2 * index) for index in range(10)):
+            continue  # a participant is there, be it one of this process, whose settings ours would have to share
         lock = socket.socket()
         try:
             lock.bind(("127.0.0.1", 7400 + 250 * domain + 249))
@@ -115,9 +127,12 @@ def free_domain() -> tuple[str, socket.socket]:
 def environment() -> Iterator[dict[str, str]]:
     """The environment of all processes of this module: a domain of its own."""
     domain, lock = free_domain()
+    # A tag keeps out whoever was left in that domain: what is told here is the whole graph.
+    tag = f"<Discovery><Tag>ros2_lite_test_graph_{os.getpid()}_{domain}</Tag></Discovery>"
     yield {
         **os.environ,
         "ROS_DOMAIN_ID": domain,
+        "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{tag}</Domain></CycloneDDS>",
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "PYTHONUNBUFFERED": "1",
     }
@@ -147,7 +162,7 @@ def ros2(
     demo: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Ros2:
     """Runs one command line, in this process to save its start; each makes and ends a node of its own."""
-    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+    for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE", "CYCLONEDDS_URI"):
         monkeypatch.setenv(name, environment[name])
 
     def run(*arguments: str) -> Done:
