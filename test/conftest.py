@@ -18,7 +18,7 @@ _CANDIDATES = itertools.count(os.getpid() + 50)  # far from where the tests of o
 
 def _is_empty(domain: int) -> bool:
     """Whether nobody is in a domain: the first participants of a host have its ports 10, 12, ... (DDSI-RTPS 9.6.1)."""
-    for port in range(7400 + 250 * domain + 10, 7400 + 250 * domain + 20, 2):
+    for port in range(7400 + 250 * domain + 10, 7400 + 250 * domain + 40, 2):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
             try:
                 one.bind(("", port))

@@ -120,6 +120,16 @@ def picture(kind: str, width: int, height: int, camera: int, i: int, stamp: int)
     return message
 
 
+def end_spinning(executor: Any, thread: threading.Thread) -> None:
+    """End what spins in this process, with all of its nodes: until they are destroyed they are in the domain."""
+    nodes = executor.get_nodes()
+    executor.shutdown()
+    rclpy.try_shutdown()
+    thread.join(10.0)
+    for node in nodes:
+        node.destroy_node()
+
+
 def wait_until(done: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
     end = time.monotonic() + seconds
     while not done():

@@ -33,12 +33,17 @@ class Settings:
 def start(domain_id: int) -> Iterator[Callable[..., Node]]:
     """A maker of nodes with parameters from the command line."""
 
+    made: list[Node] = []
+
     def make(*parameters: str) -> Node:
         arguments = [item for parameter in parameters for item in ("-p", parameter)]
         rclpy.init(args=["--ros-args", *arguments])
-        return rclpy.create_node("probe")
+        made.append(rclpy.create_node("probe"))
+        return made[-1]
 
     yield make
+    for node in made:
+        node.destroy_node()
     rclpy.try_shutdown()
 
 

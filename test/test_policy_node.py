@@ -34,6 +34,8 @@ from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 from robovlm_ros.vlm.tiny import TinyVLMConfig, build_model, build_processor
 
+from .robots import end_spinning
+
 CONTRACT = Contract.load("tabletop")
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TOOL = {"x": 0.35, "y": 0.0, "z": 0.2}
@@ -134,9 +136,7 @@ class World:
     def close(self) -> None:
         if self.policy is not None:
             self.policy.close()
-        self._executor.shutdown()
-        rclpy.try_shutdown()
-        self._thread.join(10.0)
+        end_spinning(self._executor, self._thread)
 
 
 def make_checkpoint(folder: Path, broken: bool = False) -> Path:
@@ -325,6 +325,7 @@ def test_an_instruction_topic_of_another_type_ends_the_node_with_one_clear_line(
         "the contract says std_msgs/msg/String"
     )
     assert not rclpy.ok()
+    stranger.destroy_node()
 
 
 def test_a_stranger_on_the_instruction_topic_ends_nothing_once_an_instruction_was_heard(world: World) -> None:
@@ -337,3 +338,4 @@ def test_a_stranger_on_the_instruction_topic_ends_nothing_once_an_instruction_wa
     time.sleep(1.2)  # two looks around
     assert policy.failure is None
     assert rclpy.ok()
+    stranger.destroy_node()

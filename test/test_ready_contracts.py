@@ -29,7 +29,7 @@ from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 from robovlm_ros.vlm.tiny import TinyVLMConfig, build_model, build_processor
 
-from .robots import picture
+from .robots import end_spinning, picture
 
 PATIENCE_S = 3.0
 """Ages that a busy machine keeps, in place of a robot's [s]."""
@@ -146,9 +146,7 @@ class World:
 
     def close(self) -> None:
         self.policy.close()
-        self._executor.shutdown()
-        rclpy.try_shutdown()
-        self._thread.join(10.0)
+        end_spinning(self._executor, self._thread)
 
 
 @pytest.fixture

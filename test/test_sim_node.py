@@ -29,6 +29,8 @@ from robovlm_ros.sim.expert import ReachExpert
 from robovlm_ros.sim.tasks import Block, outcome
 from robovlm_ros.sim.truth import blocks_of
 
+from .robots import end_spinning
+
 CONTRACT = Contract.load("tabletop")
 COMMAND = [sys.executable, "-m", "robovlm_ros.nodes.sim_node", "--ros-args"]
 
@@ -138,9 +140,7 @@ class Stage:
     def close(self) -> int:
         self._process.terminate()
         code = self._process.wait(10.0)
-        self._executor.shutdown()
-        rclpy.try_shutdown()
-        self._thread.join(10.0)
+        end_spinning(self._executor, self._thread)
         return code
 
 

@@ -104,6 +104,7 @@ class World:
         self.person = Person()
         self.listening.add_node(self.person)
         self.nodes: list[Any] = []
+        self.others: list[Any] = []
         self._threads = [threading.Thread(target=self._spin, args=(e,)) for e in (self.executor, self.listening)]
         for thread in self._threads:
             thread.start()
@@ -139,7 +140,11 @@ class World:
         rclpy.try_shutdown()
         for thread in self._threads:
             thread.join(10.0)
-        for node in (*self.nodes, self.person):  # until then they are in the domain, whatever became of the context
+        for node in (
+            *self.nodes,
+            *self.others,
+            self.person,
+        ):  # until then they are in the domain, whatever became of the context
             node.destroy_node()
 
 
@@ -281,6 +286,7 @@ def test_a_policy_goes_on_yielding_when_the_persons_node_has_died_until_the_next
 ) -> None:
     world = worlds()
     policy, obeyed = rclpy.create_node("policy"), list[bool]()
+    world.others.append(policy)
     word = world.person.create_publisher(Bool, CONTRACT.intervention_topic, LATCHED)
     world.wait(lambda: policy.count_publishers(CONTRACT.intervention_topic) == 1, "discovery")
     obey_interventions(policy, CONTRACT, obeyed.append)
@@ -314,6 +320,7 @@ def test_who_commands_without_yielding_is_named_and_keeps_the_person_from_taking
 ) -> None:
     world = worlds(begin="policy")
     stranger = rclpy.create_node("stranger")
+    world.others.append(stranger)
     command = CONTRACT.commands[0]
     stranger.create_publisher(messages.message_class(command.type), command.topic, 10)
     said: list[bool] = []
@@ -352,9 +359,9 @@ def test_a_robot_that_is_driven_by_velocities_is_stopped_when_the_node_ends(
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "robovlm_ros.nodes.teleop_node", "--ros-args", "-p", "input:=joy"]
     rclpy.init()
+    node = rclpy.create_node("base")
     process = subprocess.Popen([*command, "-p", f"contract:={tmp_path / 'base.yaml'}"], stdout=subprocess.DEVNULL)
     try:
-        node = rclpy.create_node("base")
         speeds: list[float] = []
         node.create_subscription(Twist, "/cmd_vel", lambda message: speeds.append(message.linear.x), 10)
         joy = node.create_publisher(Joy, "/joy", 10)
@@ -376,4 +383,5 @@ def test_a_robot_that_is_driven_by_velocities_is_stopped_when_the_node_ends(
     finally:
         process.kill()
         process.wait(10.0)
+        node.destroy_node()
         rclpy.try_shutdown()

@@ -18,7 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from robovlm_ros import messages
 from robovlm_ros.nodes.view_node import ViewNode
 
-from .robots import CONTRACT, Robot
+from .robots import CONTRACT, Robot, end_spinning
 
 
 @pytest.fixture
@@ -33,11 +33,8 @@ def stage(domain_id: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Vie
     robot = Robot(CONTRACT)
     yield node, robot
     robot.close()
-    executor.shutdown()
-    thread.join()
     node.close()
-    node.destroy_node()
-    rclpy.try_shutdown()
+    end_spinning(executor, thread)
 
 
 def test_a_browser_gets_the_page_and_each_new_image(stage: tuple[ViewNode, Robot]) -> None:

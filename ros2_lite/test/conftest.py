@@ -31,7 +31,7 @@ _candidates = itertools.count(os.getpid())
 
 def _is_empty(domain: int) -> bool:
     """Whether nobody is in a domain: the first participants of a host have its ports 10, 12, ... (DDSI-RTPS 9.6.1)."""
-    for port in range(7400 + 250 * domain + 10, 7400 + 250 * domain + 20, 2):
+    for port in range(7400 + 250 * domain + 10, 7400 + 250 * domain + 40, 2):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
             try:
                 one.bind(("", port))
@@ -40,7 +40,7 @@ def _is_empty(domain: int) -> bool:
     return True
 
 
-def _reserve_domain() -> tuple[int, socket.socket]:
+def reserve_domain() -> tuple[int, socket.socket]:
     """A domain that no other test uses: whoever binds its lock port owns it.
 
     Not the previous test's either: a process that was killed there stays visible until its lease of 10 s is over. And
@@ -60,15 +60,31 @@ def _reserve_domain() -> tuple[int, socket.socket]:
     raise RuntimeError("all test domains are taken")
 
 
+def tagged(domain: int) -> str:
+    """CYCLONEDDS_URI with a tag that keeps out even those who happen to use the same domain."""
+    tag = f"<Discovery><Tag>ros2_lite_test_{os.getpid()}_{domain}</Tag></Discovery>"
+    return f"<CycloneDDS><Domain>{tag}</Domain></CycloneDDS>"
+
+
 @pytest.fixture
 def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A domain for this test alone, set as ROS_DOMAIN_ID."""
-    domain, lock = _reserve_domain()
+    domain, lock = reserve_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-    # A tag keeps out even those who happen to use the same number.
-    tag = f"<Discovery><Tag>ros2_lite_test_{os.getpid()}_{domain}</Tag></Discovery>"
-    monkeypatch.setenv("CYCLONEDDS_URI", f"<CycloneDDS><Domain>{tag}</Domain></CycloneDDS>")
+    monkeypatch.setenv("CYCLONEDDS_URI", tagged(domain))
     yield domain
+    lock.close()
+
+
+@pytest.fixture(scope="module")
+def module_domain() -> Iterator[dict[str, str]]:
+    """A domain for all tests of a module, as environment variables for its processes."""
+    domain, lock = reserve_domain()
+    yield {
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "CYCLONEDDS_URI": tagged(domain),
+    }
     lock.close()
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -98,45 +96,10 @@ class Done:
 Ros2 = Callable[..., Done]
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody has bound a UDP port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        try:
-            one.bind(("", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_domain() -> tuple[str, socket.socket]:
-    """A domain that no other test of this machine uses and where no node was left, and the lock on it."""
-    for domain in random.sample(range(1, 101), 100):
-        if not all(is_free(7400 + 250 * domain + 10 + 2 * index) for index in range(10)):
-            continue  # a participant is there, be it one of this process, whose settings ours would have to share
-        lock = socket.socket()
-        try:
-            lock.bind(("127.0.0.1", 7400 + 250 * domain + 249))
-        except OSError:
-            lock.close()
-            continue
-        return str(domain), lock
-    raise RuntimeError("all test domains are taken")
-
-
 @pytest.fixture(scope="module")
-def environment() -> Iterator[dict[str, str]]:
+def environment(module_domain: dict[str, str]) -> dict[str, str]:
     """The environment of all processes of this module: a domain of its own."""
-    domain, lock = free_domain()
-    # A tag keeps out whoever was left in that domain: what is told here is the whole graph.
-    tag = f"<Discovery><Tag>ros2_lite_test_graph_{os.getpid()}_{domain}</Tag></Discovery>"
-    yield {
-        **os.environ,
-        "ROS_DOMAIN_ID": domain,
-        "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{tag}</Domain></CycloneDDS>",
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "PYTHONUNBUFFERED": "1",
-    }
-    lock.close()
+    return {**os.environ, **module_domain, "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.fixture(scope="module")

@@ -415,20 +415,10 @@ class Node(NodeGraph, Parameters):
         return self._destroy(service, self._services)
 
     def destroy_timer(self, timer: Timer) -> bool:
-        if timer in self._timers:
-            self._timers.remove(timer)
-            timer.destroy()
-            self._changed()
-            return True
-        return False
+        return self._drop(timer, self._timers)
 
     def destroy_guard_condition(self, guard: GuardCondition) -> bool:
-        if guard in self._guards:
-            self._guards.remove(guard)
-            guard.destroy()
-            self._changed()
-            return True
-        return False
+        return self._drop(guard, self._guards)
 
     def destroy_rate(self, rate: Rate) -> bool:
         timer = self._rates.pop(rate, None)
@@ -436,6 +426,15 @@ class Node(NodeGraph, Parameters):
             return False
         rate.destroy()
         return self.destroy_timer(timer)
+
+    def _drop(self, item: Any, items: list[Any]) -> bool:
+        """Destroy what is no endpoint of the middleware, and so does not say itself that it is gone."""
+        if item not in items:
+            return False
+        items.remove(item)
+        item.destroy()
+        self._changed()
+        return True
 
     def _destroy(self, item: Any, items: list[Any]) -> bool:
         if item not in items:
@@ -480,15 +479,8 @@ class Node(NodeGraph, Parameters):
         rcutils_logger._sinks.pop(self._logger.name, None)
         for rate in list(self._rates):
             self.destroy_rate(rate)
-        everything: tuple[list[Any], ...] = (
-            self._publishers,
-            self._subscriptions,
-            self._clients,
-            self._services,
-            self._timers,
-            self._guards,
-        )
-        for items in everything:
+        local: list[Any] = [self._timers, self._guards]
+        for items in (self._publishers, self._subscriptions, self._clients, self._services, *local):
             for item in list(items):
                 item.destroy()
             items.clear()
