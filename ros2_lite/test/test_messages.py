@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from array import array
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticStatus
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, PoseWithCovariance, Quaternion
 from rclpy.serialization import deserialize_message, serialize_message
 from ros2_lite.messages import registry
@@ -171,18 +175,60 @@ def range_of_floats(count: int) -> list[float]:
         (Header, "stamp", None),
     ],
 )
-def test_wrong_values_are_refused_on_assignment(kind: Any, field: str, value: Any) -> None:
+def test_wrong_values_are_refused_on_assignment_where_checks_are_on(kind: Any, field: str, value: Any) -> None:
     with pytest.raises(AssertionError, match=field):
-        setattr(kind(), field, value)
-    with pytest.raises(AssertionError):
-        kind(**{field: value})
+        setattr(kind(check_fields=True), field, value)
 
 
-def test_unknown_fields_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (Point(x="far"), "x"),
+        (Point(x=None), "x"),
+        (Image(height=-1), "height"),
+        (Image(header=String()), "header"),
+        (Header(stamp=Time(sec=2**31)), r"stamp\.sec"),
+        (Header(frame_id=3), "frame_id"),
+        (JointState(name=["elbow", 3]), "name"),
+        (DiagnosticArray(status=[DiagnosticStatus(), DiagnosticStatus(values=[KeyValue(key=1)])]), r"status\[1\].*key"),
+        (DiagnosticArray(status=DiagnosticStatus()), "status"),
+    ],
+)
+def test_without_checks_a_wrong_value_is_found_when_it_is_to_be_sent_and_the_field_named(
+    message: Any, field: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'{field}'"):
+        serialize_message(message)
+
+
+def test_numbers_for_arrays_are_copied_whatever_they_come_in() -> None:
+    values = np.arange(4.0)
+    sources = (values, values[::-1][::-1], array("d", values), memoryview(values), values.astype("f"), values.tolist())
+    for source in sources:
+        joints = JointState()
+        joints.position = source
+        assert joints.position == array("d", values)
+        assert joints.position is not source
+    with pytest.raises(TypeError):
+        JointState().position = np.zeros((2, 2))
+    with pytest.raises(OverflowError):
+        Image(data=[256])
+
+
+def test_unknown_fields_are_ignored_by_the_constructor_unless_checks_are_on() -> None:
+    assert Image(colour="red") == Image()
     with pytest.raises(AssertionError, match="colour"):
-        Image(colour="red")
-    with pytest.raises(AttributeError):
-        Image().colour = "red"
+        Image(colour="red", check_fields=True)
+    for image in (Image(), deserialize_message(serialize_message(Image()), Image)):
+        with pytest.raises(AttributeError, match="'Image' object has no attribute 'colour'"):
+            image.colour = "red"
+
+
+def test_an_environment_variable_turns_checks_on() -> None:
+    program = "from std_msgs.msg import String; String().data = 3"
+    environment = {**os.environ, "ROS_PYTHON_CHECK_FIELDS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert "AssertionError: The 'data' field" in done.stderr
 
 
 def test_messages_print_as_in_ros() -> None:

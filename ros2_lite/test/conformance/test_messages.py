@@ -52,6 +52,28 @@ def test_numbers_in_arrays_are_arrays() -> None:
     assert image.data.tobytes() == b"\x01\x02"
 
 
+def test_assignments_are_checked_only_where_a_message_is_asked_to() -> None:
+    loose, strict = JointState(check_fields=False), JointState(check_fields=True)
+    loose.name = "elbow"
+    assert loose.name == "elbow"
+    with pytest.raises(AssertionError):
+        strict.name = "elbow"
+    with pytest.raises(AssertionError):
+        strict.position = np.zeros(2)
+    JointState(check_fields=False, colour="red")
+    with pytest.raises(AssertionError):
+        JointState(check_fields=True, colour="red")
+
+
+def test_numbers_assigned_without_checks_are_copied() -> None:
+    mine = array.array("d", [1.0, 2.0])
+    loose = JointState(check_fields=False)
+    for source in (mine, np.array(mine), list(mine)):
+        loose.position = source
+        assert loose.position == mine
+        assert loose.position is not mine
+
+
 @pytest.mark.parametrize(
     "message",
     [

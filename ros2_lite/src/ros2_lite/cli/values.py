@@ -102,6 +102,7 @@ def _fill(message: Any, values: Any, path: str, stamps: list[Callable[[Any], Non
     if not isinstance(values, Mapping):
         raise TypeError(f"'{path or kind}' is a {kind} and needs a dictionary, not {values!r}")
     fields = message.get_fields_and_field_types()
+    message._check_fields = True  # what is typed by hand is told at once when it does not fit
     for name, value in values.items():
         where = f"{path}.{name}" if path else str(name)
         if name not in fields:

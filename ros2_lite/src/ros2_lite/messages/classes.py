@@ -5,39 +5,56 @@ from __future__ import annotations
 import os
 import threading
 from array import array
-from collections import UserString
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from ros2_lite.messages import registry
+from ros2_lite.messages.checks import check_for
 from ros2_lite.messages.codec import DTYPES, TYPECODES, Codec
-from ros2_lite.messages.spec import INT_RANGES, Field, FieldType, MessageSpec
+from ros2_lite.messages.spec import Field, FieldType, MessageSpec
 
-CHECK_FIELDS = os.environ.get("ROS_PYTHON_CHECK_FIELDS", "1") != "0"
-"""Whether assignments are checked (AssertionError), as Humble always does; ROS_PYTHON_CHECK_FIELDS=0 turns it off."""
+CHECK_FIELDS = os.environ.get("ROS_PYTHON_CHECK_FIELDS", "") == "1"
+"""Whether assignments are checked (AssertionError) where a message does not say it itself; off by default, as in Jazzy.
 
-_FLOAT32_MAX = 3.402823466e38
+Humble and Iron always check.
+"""
+
 _lock = threading.RLock()
 _classes: dict[str, Any] = {}
 
 
 class Message:
-    """Base of all message classes: construction from keywords, equality, representation."""
+    """Base of all message classes: construction from keywords, equality, representation.
+
+    The keyword ``check_fields`` says for this one message whether its assignments are checked.
+    """
 
     __slots__ = ()
     _spec: MessageSpec
     _codec: Codec
-    _makers: tuple[tuple[str, Callable[[Any, Any], None], Callable[[], Any]], ...]
+    _makers: tuple[tuple[str, Callable[[Any, Any], None], Callable[[], Any], Callable[[Any], Any]], ...]
 
-    def __init__(self, **kwargs: Any) -> None:
-        for name, put, make in self._makers:
-            if name in kwargs:
-                setattr(self, name, kwargs.pop(name))
-            else:
+    def __init__(self: Any, **kwargs: Any) -> None:  # Any: each class has its own slots
+        self._check_fields = checked = kwargs.get("check_fields", CHECK_FIELDS)
+        if checked:
+            unknown = sorted(name for name in kwargs if f"_{name}" not in self.__slots__)
+            assert not unknown, f"Invalid arguments passed to constructor: {', '.join(unknown)}"
+        for name, put, make, convert in self._makers:
+            if name not in kwargs:
                 put(self, make())
-        assert not kwargs, f"Invalid arguments passed to constructor: {', '.join(sorted(kwargs))}"
+            elif checked:
+                setattr(self, name, convert(kwargs[name]))
+            else:
+                put(self, convert(kwargs[name]))
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what was never set: messages that came by wire are made without the constructor.
+        if name == "_check_fields":
+            return CHECK_FIELDS
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self)
 
     @classmethod
     def get_fields_and_field_types(cls) -> dict[str, str]:
@@ -62,7 +79,7 @@ class Message:
         parts = []
         for field in self._spec.fields:
             value = getattr(self, field.name)
-            if isinstance(value, (array, np.ndarray)):
+            if isinstance(value, array):
                 value = value.tolist()
             parts.append(f"{field.name}={value!r}")
         module = self._spec.name.rsplit("/", 1)[0].replace("/", ".")
@@ -114,35 +131,87 @@ def full_name_of(cls: Any) -> str:
 def _make(spec: MessageSpec) -> Any:
     package, kind, name = spec.name.split("/")
     body: dict[str, Any] = {
-        "__slots__": [f"_{field.name}" for field in spec.fields],
+        "__slots__": [*(f"_{field.name}" for field in spec.fields), "_check_fields"],
         "__module__": f"{package}.{kind}",
         "__doc__": f"Message {spec.name}.",
         "_spec": spec,
     }
     for constant in spec.constants:
         body[constant.name] = constant.value
-    checks = {field.name: _check_for(field) for field in spec.fields}
+    cls: Any = type(name, (Message,), body)
+    makers = []
     for field in spec.fields:
-        body[field.name] = _property(field, checks[field.name])
-    cls = type(name, (Message,), body)
-    cls._makers = tuple(  # type: ignore[attr-defined]
-        (field.name, getattr(cls, f"_{field.name}").__set__, _default_maker(field)) for field in spec.fields
-    )
-    cls._codec = Codec(spec, cls, message_class)  # type: ignore[attr-defined]
+        put, convert = getattr(cls, f"_{field.name}").__set__, _conversion(field.type)
+        setattr(cls, field.name, _property(field, put, convert))
+        makers.append((field.name, put, _default_maker(field), _constructor_conversion(field)))
+    cls._makers = tuple(makers)
+    cls._codec = Codec(spec, cls, message_class, explain)
     _classes[spec.name] = cls
     return cls
 
 
-def _property(field: Field, check: Callable[[Any], Any]) -> property:
-    slot = f"_{field.name}"
+def _property(field: Field, put: Callable[[Any, Any], None], convert: Callable[[Any], Any]) -> property:
+    check = check_for(field, message_class)
 
-    def get(self: Any) -> Any:
-        return getattr(self, slot)
+    def assign(self: Any, value: Any) -> None:
+        put(self, check(value) if self._check_fields else convert(value))
 
-    def put(self: Any, value: Any) -> None:
-        setattr(self, slot, check(value))
+    return property(attrgetter(f"_{field.name}"), assign, doc=f"Message field '{field.name}' ({field.type}).")
 
-    return property(get, put, doc=f"Message field '{field.name}' ({field.type}).")
+
+def _conversion(kind: FieldType) -> Callable[[Any], Any]:
+    """What an assignment makes of a value without any check: numbers in arrays become arrays, a copy."""
+    if not kind.array or kind.base not in TYPECODES:
+        return _identity
+    code, dtype = TYPECODES[kind.base], DTYPES[kind.base]
+    if kind.array == "fixed":
+        return lambda value: np.array(value, dtype=dtype)
+
+    def to_array(value: Any) -> array[Any]:
+        # array() goes through the elements of an ndarray or a memoryview one by one.
+        if isinstance(value, (np.ndarray, memoryview)):
+            flat = np.asarray(value)
+            if flat.ndim == 1 and flat.dtype == dtype:
+                stored = array(code)
+                stored.frombytes(np.ascontiguousarray(flat).data.cast("B"))
+                return stored
+        return array(code, value)
+
+    return to_array
+
+
+def _constructor_conversion(field: Field) -> Callable[[Any], Any]:
+    """What the constructor does to a keyword before it is assigned, checked or not."""
+    convert, kind = _conversion(field.type), field.type
+    if kind.array != "fixed" or kind.base not in TYPECODES:
+        return convert
+
+    def to_ndarray(value: Any) -> Any:
+        made = convert(value)
+        assert made.shape == (kind.size,), f"The '{field.name}' field must have {kind.size} elements, not {made.shape}"
+        return made
+
+    return to_ndarray
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def explain(message: Any, path: str = "") -> str | None:
+    """Which field of a message holds what its type cannot carry, and why; None if none is found."""
+    for field in message._spec.fields:
+        name, value = f"{path}{field.name}", getattr(message, field.name)
+        try:
+            check_for(Field(name, field.type), message_class)(value)
+        except AssertionError as error:
+            return str(error)
+        items = () if field.type.is_primitive else value if field.type.array else (value,)
+        for index, item in enumerate(items):
+            found = explain(item, f"{name}[{index}]." if field.type.array else f"{name}.")
+            if found:
+                return found
+    return None
 
 
 def _default_maker(field: Field) -> Callable[[], Any]:
@@ -167,158 +236,3 @@ def _default_maker(field: Field) -> Callable[[], Any]:
         element = _default_maker(Field(field.name, FieldType(kind.base, string_bound=kind.string_bound)))
         return lambda: list(values) if values else [element() for _ in range(kind.size)]
     return lambda: list(values)
-
-
-# ---- checks on assignment ------------------------------------------------------------------------------------------
-
-
-def _check_for(field: Field) -> Callable[[Any], Any]:
-    """A function that returns what is to be stored for a value, or fails with AssertionError."""
-    kind = field.type
-    if not kind.array:
-        check = _check_single(field.name, kind)
-        return check if CHECK_FIELDS else _identity
-    if kind.base in TYPECODES:
-        return _check_numbers(field.name, kind)
-    return _check_list(field.name, kind)
-
-
-def _identity(value: Any) -> Any:
-    return value
-
-
-def _check_single(name: str, kind: FieldType) -> Callable[[Any], Any]:
-    base = kind.base
-    if base in INT_RANGES:
-        low, high = INT_RANGES[base]
-
-        def check_int(value: Any) -> Any:
-            assert isinstance(value, int), f"The '{name}' field must be of type 'int', not {_type_of(value)}"
-            assert low <= value <= high, f"The '{name}' field must be an integer in [{low}, {high}], not {value}"
-            return value
-
-        return check_int
-    if base in ("float32", "float64"):
-        limit = _FLOAT32_MAX if base == "float32" else float("inf")
-
-        def check_float(value: Any) -> Any:
-            assert isinstance(value, float), f"The '{name}' field must be of type 'float', not {_type_of(value)}"
-            # not (... > ...) lets NaN through, as rosidl does
-            assert not limit < abs(value) < float("inf"), f"The '{name}' field must be a float32, {value} is too large"
-            return value
-
-        return check_float
-    if base == "bool":
-
-        def check_bool(value: Any) -> Any:
-            assert isinstance(value, bool), f"The '{name}' field must be of type 'bool', not {_type_of(value)}"
-            return value
-
-        return check_bool
-    if base == "byte":
-
-        def check_byte(value: Any) -> Any:
-            is_byte = isinstance(value, (bytes, bytearray)) and len(value) == 1
-            assert is_byte, f"The '{name}' field must be of type 'bytes' with length 1, not {value!r}"
-            return value
-
-        return check_byte
-    if base in ("string", "wstring"):
-        bound = kind.string_bound
-
-        def check_str(value: Any) -> Any:
-            assert isinstance(value, str), f"The '{name}' field must be of type 'str', not {_type_of(value)}"
-            assert not bound or len(value) <= bound, f"The '{name}' field must have at most {bound} characters"
-            return value
-
-        return check_str
-
-    wanted: list[Any] = []
-
-    def check_message(value: Any) -> Any:
-        if not wanted:
-            wanted.append(message_class(base))
-        assert isinstance(value, wanted[0]), (
-            f"The '{name}' field must be a sub message of type '{base.rsplit('/', 1)[1]}', not {_type_of(value)}"
-        )
-        return value
-
-    return check_message
-
-
-def _check_size(name: str, kind: FieldType, count: int) -> None:
-    if kind.array == "fixed":
-        assert count == kind.size, f"The '{name}' field must have {kind.size} elements, not {count}"
-    elif kind.array == "bounded":
-        assert count <= kind.size, f"The '{name}' field must have at most {kind.size} elements, not {count}"
-
-
-def _check_numbers(name: str, kind: FieldType) -> Callable[[Any], Any]:
-    """Numeric arrays: stored as ndarray (fixed size) or array.array; large ones are checked as a whole."""
-    dtype, code = DTYPES[kind.base], TYPECODES[kind.base]
-    element = _check_single(name, FieldType(kind.base))
-    is_int = kind.base in INT_RANGES
-
-    def check_fixed(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            assert value.dtype == dtype, f"The '{name}' field must have dtype '{dtype}', not '{value.dtype}'"
-            assert value.size == kind.size, f"The '{name}' field must have {kind.size} elements, not {value.size}"
-            return value
-        assert _is_sequence(value), f"The '{name}' field must be a set or sequence, not {_type_of(value)}"
-        _check_size(name, kind, len(value))
-        if CHECK_FIELDS and not isinstance(value, array):
-            for item in value:
-                element(item)
-        return np.array(list(value) if isinstance(value, set) else value, dtype=dtype)
-
-    def check_sequence(value: Any) -> Any:
-        if isinstance(value, array):
-            assert value.typecode == code, f"The '{name}' field must be an array('{code}'), not '{value.typecode}'"
-            _check_size(name, kind, len(value))
-            return value
-        if code == "B" and isinstance(value, (bytes, bytearray, memoryview)):
-            stored = array(code)
-            stored.frombytes(value)
-            _check_size(name, kind, len(stored))
-            return stored
-        if not CHECK_FIELDS:
-            return array(code, value)
-        assert _is_sequence(value), f"The '{name}' field must be a set or sequence, not {_type_of(value)}"
-        _check_size(name, kind, len(value))
-        for item in value:
-            # rclpy refuses an int in a float array; bool is an int in Python and stays one here.
-            assert isinstance(item, int if is_int else float), (
-                f"The '{name}' field must be a sequence of {'int' if is_int else 'float'}, not of {_type_of(item)}"
-            )
-        try:
-            return array(code, value)
-        except OverflowError as error:
-            raise AssertionError(f"The '{name}' field: {error}") from None
-
-    return check_fixed if kind.array == "fixed" else check_sequence
-
-
-def _check_list(name: str, kind: FieldType) -> Callable[[Any], Any]:
-    """Arrays of strings, messages, bools and bytes: plain lists."""
-    element = _check_single(name, FieldType(kind.base, string_bound=kind.string_bound))
-
-    def check_list(value: Any) -> Any:
-        assert _is_sequence(value), f"The '{name}' field must be a set or sequence, not {_type_of(value)}"
-        _check_size(name, kind, len(value))
-        if CHECK_FIELDS:
-            for item in value:
-                element(item)
-        return value
-
-    return check_list
-
-
-def _is_sequence(value: Any) -> bool:
-    """As rosidl asks it: NumPy arrays, mappings and their views are none."""
-    if isinstance(value, (list, tuple)):
-        return True
-    return isinstance(value, (Sequence, Set)) and not isinstance(value, (str, UserString))
-
-
-def _type_of(value: Any) -> str:
-    return f"'{type(value).__name__}'"

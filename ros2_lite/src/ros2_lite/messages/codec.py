@@ -67,10 +67,13 @@ _PAD = [b"\0" * n for n in range(8)]
 class Codec:
     """Encoder and decoder of one message class, whose slots are ``_<field>``."""
 
-    def __init__(self, spec: MessageSpec, cls: Any, class_of: Callable[[str], Any]) -> None:
+    def __init__(
+        self, spec: MessageSpec, cls: Any, class_of: Callable[[str], Any], explain: Callable[[Any], str | None]
+    ) -> None:
         self.spec = spec
         self._cls = cls
         self._class_of = class_of
+        self._explain = explain
         self._encoders: list[Encode] = []
         self._decoders: dict[bool, list[Decode]] = {}
         self._build_encoders()
@@ -87,7 +90,7 @@ class Codec:
         try:
             self.encode_into(out, message)
         except (struct.error, TypeError, AttributeError, UnicodeError, ValueError) as error:
-            raise CodecError(f"cannot serialise {self.spec.name}: {error}") from None
+            raise CodecError(f"cannot serialise {self.spec.name}: {self._explain(message) or error}") from None
         out.parts.append(out.buf)
         return out.parts
 

@@ -72,9 +72,7 @@ class CvBridge:
             is_bigendian=int(sys.byteorder == "big"),
             step=cvim.shape[1] * channels * cvim.dtype.itemsize,
         )
-        data = array("B")
-        data.frombytes(np.ascontiguousarray(cvim).data.cast("B"))
-        message.data = data
+        message.data.frombytes(np.ascontiguousarray(cvim).data.cast("B"))  # an assignment would copy once more
         if header is not None:
             message.header = header
         return message
