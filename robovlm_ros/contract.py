@@ -168,7 +168,7 @@ class Contract:
     """Name of the robot."""
     rate_hz: float
     """Rate of observations and of the steps of an action chunk [Hz]."""
-    command_rate_hz: float
+    command_rate_hz: float = 100.0
     """Rate at which commands are published [Hz]."""
     cameras: tuple[Camera, ...]
     """Cameras; the first one sets the time of an observation."""

@@ -18,13 +18,16 @@ class Summary:
     """Median [ms]."""
     p99_ms: float
     """99th percentile [ms]."""
+    p999_ms: float
+    """99.9th percentile [ms]."""
     worst_ms: float
     """Longest [ms]."""
 
     def __str__(self) -> str:
         if not self.count:
             return "none yet"
-        return f"p50 {self.p50_ms:.1f} ms, p99 {self.p99_ms:.1f} ms, worst {self.worst_ms:.1f} ms"
+        parts = {"p50": self.p50_ms, "p99": self.p99_ms, "p99.9": self.p999_ms, "worst": self.worst_ms}
+        return ", ".join(f"{name} {value:.1f} ms" for name, value in parts.items())
 
 
 class Durations:
@@ -43,9 +46,11 @@ class Durations:
     def summary(self) -> Summary:
         """Percentiles by linear interpolation between the nearest ranks."""
         if not self._newest:
-            return Summary(count=0, p50_ms=float("nan"), p99_ms=float("nan"), worst_ms=float("nan"))
-        p50, p99, worst = np.percentile(np.fromiter(self._newest.copy(), np.float64), (50, 99, 100)) / 1e6
-        return Summary(count=self._count, p50_ms=float(p50), p99_ms=float(p99), worst_ms=float(worst))
+            nothing = float("nan")
+            return Summary(count=0, p50_ms=nothing, p99_ms=nothing, p999_ms=nothing, worst_ms=nothing)
+        newest = np.fromiter(self._newest.copy(), np.float64)
+        p50, p99, p999, worst = (float(found) for found in np.percentile(newest, (50, 99, 99.9, 100)) / 1e6)
+        return Summary(count=self._count, p50_ms=p50, p99_ms=p99, p999_ms=p999, worst_ms=worst)
 
 
 class Rate:

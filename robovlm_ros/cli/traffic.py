@@ -7,15 +7,17 @@ import math
 import multiprocessing
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from robovlm_ros import messages
-from robovlm_ros.contract import Contract
+from robovlm_ros.contract import Contract, StateSource
 from robovlm_ros.errors import UserError
 
 JOINTS = tuple(f"joint_{i + 1}" for i in range(7))
@@ -74,6 +76,14 @@ class Traffic:
         rates |= {source.topic: self.joint_hz for source in contract.state}
         return {topic: rate for topic, rate in rates.items() if rate}
 
+    def awaited(self) -> list[str]:
+        """Topics to which somebody must listen before anything is sent."""
+        return list(self.rates())
+
+    def state_values(self, source: StateSource) -> NDArray[np.float64]:
+        """(len(source.dims),) what a state source measures."""
+        return np.linspace(-1.0, 1.0, len(source.dims), dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Sent:
@@ -113,9 +123,15 @@ class Sender:
         self._process.kill()
         self._process.join()
 
-    def wait(self) -> None:
-        """Wait until somebody listens to each topic; UserError if nobody comes."""
-        self._receive(READY_S, "somebody who listens to the synthetic topics")
+    def wait(self, seconds: float = READY_S, check: Callable[[], None] = lambda: None) -> None:
+        """Wait until somebody listens to each topic; UserError if nobody comes.
+
+        ``check`` is called about once a second and may raise.
+        """
+        end_s = time.monotonic() + seconds
+        while not self._pipe.poll(1.0) and time.monotonic() < end_s:
+            check()
+        self._receive(0.0, "somebody who listens to the synthetic topics")
 
     def go(self, seconds: float) -> None:
         """Begin to send, for a time [s] or until `end`."""
@@ -154,7 +170,7 @@ def _send(traffic: Traffic, serialised: bool, pipe: Connection) -> None:
         )
         for topic, rate in rates.items()
     }
-    while not all(publisher.get_subscription_count() for publisher in publishers.values()):
+    while not all(publishers[topic].get_subscription_count() for topic in traffic.awaited()):
         time.sleep(0.05)
     pipe.send("heard")
     seconds = float(pipe.recv())
@@ -214,7 +230,9 @@ def _samples(traffic: Traffic) -> dict[str, list[Any]]:
     contract, rates = traffic.contract(), traffic.rates()
     rng = np.random.default_rng(0)
     found: dict[str, list[Any]] = {}
-    for camera in contract.cameras if traffic.camera_hz else ():
+    for camera in contract.cameras:
+        if camera.topic not in rates:
+            continue
         found[camera.topic] = []
         for _ in range(FRAMES):
             coarse = rng.integers(40, 216, (camera.height // 40 + 1, camera.width // 40 + 1, 3))
@@ -226,5 +244,5 @@ def _samples(traffic: Traffic) -> dict[str, list[Any]]:
     for source in contract.state:
         if source.topic in rates:
             state = messages.message_class(source.type)()
-            found[source.topic] = [messages.fill_state(state, source, np.linspace(-1.0, 1.0, len(JOINTS)), 1)]
+            found[source.topic] = [messages.fill_state(state, source, traffic.state_values(source), 1)]
     return found

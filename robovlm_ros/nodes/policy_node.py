@@ -44,6 +44,9 @@ LONGEST_INSTRUCTION = 1000
 """Longer instructions are refused [characters]."""
 POLL_S = 0.05
 """How long inference sleeps at most before it looks whether an observation's grace period is over [s]."""
+SWITCH_S = 0.0005
+"""How long threads may let each other wait [s]: with Python's 5 ms, inference now and then makes a command late by
+as much (`benchmark control` measures it)."""
 
 
 class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
@@ -220,12 +223,25 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
     def _decide(self, observation: Observation) -> None:
         begin_ns = time.perf_counter_ns()
         chunk = self._engine.infer(observation)
+        if self._settings.inference_delay_s:
+            self._linger(observation, begin_ns)
         inference_ns = time.perf_counter_ns() - begin_ns
         with self._acting:
             now_ns = observation.stamp_ns if self._settings.lockstep else self._now()
             if self._controller.decided(chunk, observation, inference_ns, self._run, now_ns):
                 self._pending = None
-                self._send(now_ns)
+                if self._settings.lockstep:  # otherwise the loop sends: a robot gets a steady stream
+                    self._send(now_ns)
+
+    def _linger(self, observation: Observation, begin_ns: int) -> None:
+        """Compute for longer, as a larger model would: infer again, and wait for less than an inference at the end."""
+        once_ns = time.perf_counter_ns() - begin_ns
+        end_ns = begin_ns + once_ns + round(self._settings.inference_delay_s * 1e9)
+        memory = self._engine.memory
+        while (left_ns := end_ns - time.perf_counter_ns()) > once_ns and not self._closing:
+            self._engine.infer(observation)
+        self._engine.memory = memory
+        time.sleep(max(left_ns, 0) / 1e9)
 
     # --- commands ---------------------------------------------------------------------------------------------
 
@@ -287,6 +303,7 @@ class PolicyNode(Node):  # type: ignore[misc, unused-ignore]
 
 
 def main() -> int:
+    sys.setswitchinterval(SWITCH_S)
     """Entry point of ``ros2 run robovlm_ros policy_node``."""
     return spin(PolicyNode, threads=4, last_words=True)
 

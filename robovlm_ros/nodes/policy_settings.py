@@ -49,6 +49,8 @@ class Settings:
     """Of strategy ensemble: by how much a decision weighs less than the one before it (exponent)."""
     blend_s: float = limited(0.2, 0.0, 5.0)
     """Of strategy blend: time in which a new decision takes over [s]."""
+    inference_delay_s: float = limited(0.0, 0.0, 10.0)
+    """Time by which each inference is made longer, computing, to see how a robot copes [s]."""
     statistics_period_s: float = limited(10.0, 0.5, 3600.0)
     """Time between two lines of statistics in the log [s]."""
 
