@@ -49,6 +49,12 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "lockstep", default_value="false", choices=BOOLEANS, description="The simulator waits for the policy"
             ),
+            DeclareLaunchArgument(
+                "autostart",
+                default_value="true",
+                choices=BOOLEANS,
+                description="Configure and activate the policy at once; else `ros2 lifecycle set` does",
+            ),
             DeclareLaunchArgument("seed", default_value="0", description="Seed of the simulator's first scene"),
             DeclareLaunchArgument(
                 "pads", default_value="0", description="Coloured pads on the simulator's table, 0 to 2"
@@ -86,6 +92,7 @@ def generate_launch_description() -> LaunchDescription:
                         "device": _text("device"),
                         "dtype": _text("dtype"),
                         "attention": _text("attention"),
+                        "autostart": _flag("autostart"),
                         "lockstep": _flag("lockstep"),
                         "use_sim_time": _flag("lockstep"),
                     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -51,6 +52,25 @@ class Durations:
         newest = np.fromiter(self._newest.copy(), np.float64)
         p50, p99, p999, worst = (float(found) for found in np.percentile(newest, (50, 99, 99.9, 100)) / 1e6)
         return Summary(count=self._count, p50_ms=p50, p99_ms=p99, p999_ms=p999, worst_ms=worst)
+
+
+class Shares:
+    """The newest of some shares, in bounded memory; those that are no number are left out."""
+
+    def __init__(self, keep: int = 10_000) -> None:
+        """`keep`: number of newest shares that percentiles are taken over."""
+        self._newest: deque[float] = deque(maxlen=keep)
+
+    def add(self, share: float) -> None:
+        """Count one share, 1 for all."""
+        if math.isfinite(share):
+            self._newest.append(share)
+
+    def __str__(self) -> str:
+        if not self._newest:
+            return "none yet"
+        p50, p99, worst = np.percentile(np.fromiter(self._newest.copy(), np.float64), (50, 99, 100)) * 100.0
+        return f"p50 {p50:.2g} %, p99 {p99:.2g} %, worst {worst:.2g} %"
 
 
 class Rate:

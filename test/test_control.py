@@ -250,3 +250,16 @@ def test_a_trajectory_of_a_whole_chunk_is_sent_once_for_each_decision_and_ends_w
     controller.command(late_ns + 60_000_000, FRESH)
     assert controller.path is not None  # what is left of the chunk, again
     assert len(controller.path[0]) == 2
+
+
+def test_periods_that_the_loop_missed_and_how_far_decisions_disagree_are_counted() -> None:
+    controller = make_controller()
+    controller.instruct("reach red")
+    for ms in (20, 40, 61, 120, 140):  # at 50 Hz: two periods are missing between 61 and 120
+        controller.tick(ms * 1_000_000)
+    assert controller.figures(1)["missed periods"] == "2"
+    assert controller.figures(1)["disagreement of decisions"] == "none yet"
+    controller.decided(make_chunk("reach red", x=0.3), make_observation("reach red"), 1, now_ns=START_NS)
+    other = make_chunk("reach red", x=0.345)  # a tenth of the 0.45 m between the limits
+    controller.decided(other, make_observation("reach red"), 1, now_ns=START_NS)
+    assert controller.figures(1)["disagreement of decisions"] == "p50 10 %, p99 10 %, worst 10 %"

@@ -18,6 +18,7 @@ import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -200,6 +201,9 @@ def test_commands_come_at_the_contracts_rate_within_limits_and_follow_each_new_i
     assert not np.allclose(robot.of("arm")[-1], arm[-1], atol=1e-9)
     figures = {item.key: item.value for item in robot.reports[-1].status[0].values}
     assert figures["camera stamp to command"].startswith("p50 ")
+    assert figures["disagreement of decisions"].startswith("p50 ")
+    assert int(figures["missed periods"]) >= 0
+    assert float(figures["rate of static"].removesuffix(" Hz")) > 1.0
     assert policy.failure is None
 
 
@@ -255,7 +259,9 @@ def test_in_lockstep_each_observation_gets_exactly_one_command_with_its_stamp(do
     world = World({"checkpoint": str(checkpoint), "lockstep": "true", "dtype": "bfloat16", "attention": "eager"})
     try:
         robot = world.robot
-        vlm = world.start_policy()._engine.policy.vlm
+        run = world.start_policy().policy
+        assert run is not None
+        vlm = run.engine.policy.vlm
         assert (vlm.dtype, vlm.config._attn_implementation) == (torch.bfloat16, "eager")
         robot.latched.publish(String(data="reach the red block"))
         time.sleep(0.5)
@@ -331,7 +337,9 @@ def test_an_instruction_topic_of_another_type_ends_the_node_with_one_clear_line(
 def test_a_stranger_on_the_instruction_topic_ends_nothing_once_an_instruction_was_heard(world: World) -> None:
     policy = world.start_policy()
     world.robot.latched.publish(String(data=""))  # "do nothing" is an instruction, too
-    world.wait(lambda: policy._told, "the instruction")
+    run = policy.policy
+    assert run is not None
+    world.wait(lambda: run.told, "the instruction")
     stranger = rclpy.create_node("stranger")
     stranger.create_publisher(DiagnosticArray, CONTRACT.instruction_topic, 10)
     world.wait(lambda: policy.count_publishers(CONTRACT.instruction_topic) == 3, "the stranger")
@@ -339,3 +347,71 @@ def test_a_stranger_on_the_instruction_topic_ends_nothing_once_an_instruction_wa
     assert policy.failure is None
     assert rclpy.ok()
     stranger.destroy_node()
+
+
+def test_nothing_is_sent_before_it_is_active_deactivating_holds_and_a_cleanup_forgets_everything(
+    domain_id: int, checkpoint: Path
+) -> None:
+    world = World({"checkpoint": str(checkpoint), "autostart": "false"})
+    try:
+        robot = world.robot
+        policy = world.start_policy()
+        robot.play()
+        robot.latched.publish(String(data="reach the red block"))
+        own = policy.get_publisher_names_and_types_by_node("policy_node", "/")
+        assert policy.policy is None
+        assert policy.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        run = policy.policy
+        assert run is not None
+        world.wait(lambda: run.told, "the instruction")
+        time.sleep(0.5)
+        assert robot.commands == []
+        for _ in range(2):
+            since = time.monotonic()
+            assert policy.trigger_activate() == TransitionCallbackReturn.SUCCESS
+            world.wait(lambda since=since: len(robot.of("arm", since)) > 5, "commands")  # type: ignore[misc]
+            assert policy.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+            time.sleep(0.1)
+            count = len(robot.commands)
+            time.sleep(0.4)
+            assert len(robot.commands) == count
+        assert policy.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+        assert policy.policy is None
+        assert policy.get_publisher_names_and_types_by_node("policy_node", "/") == own
+        assert not any(thread.name == "inference" for thread in threading.enumerate())
+        assert policy.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert policy.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        since = time.monotonic()
+        world.wait(lambda: len(robot.of("arm", since)) > 5, "commands of the second life")
+        assert policy.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
+    finally:
+        world.close()
+
+
+def test_a_node_that_cannot_be_configured_says_why_and_stays_unconfigured(domain_id: int) -> None:
+    world = World({"checkpoint": "/no/such/folder", "autostart": "false"})
+    try:
+        policy = world.start_policy()
+        assert policy.trigger_configure() == TransitionCallbackReturn.FAILURE
+        assert policy._state_machine.current_state[1] == "unconfigured"
+        assert policy.failure is None
+    finally:
+        world.close()
+
+
+def test_a_quality_of_service_is_overridden_by_parameters_and_a_bad_one_refused(
+    domain_id: int, checkpoint: Path
+) -> None:
+    prefix = "qos_overrides./camera/image_raw.subscription"
+    world = World({"checkpoint": str(checkpoint), f"{prefix}.reliability": "reliable", f"{prefix}.depth": "3"})
+    try:
+        policy = world.start_policy()
+        (camera,) = [s for s in policy.subscriptions if s.topic_name == "/camera/image_raw"]
+        assert camera.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        assert camera.qos_profile.depth == 3
+    finally:
+        world.close()
+    ended = run_node(f"checkpoint:={checkpoint}", f"{prefix}.reliability:=perhaps")
+    assert ended.returncode == 1
+    assert "perhaps" in ended.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in ended.stderr

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from robovlm_ros.contract import Contract
 from robovlm_ros.nodes.diagnostics import diagnostics, in_words, wrong_publishers
 from robovlm_ros.runtime.control import Controller
+from robovlm_ros.statistics import Rate
 
 REPEAT_S = 5.0
 """A situation that lasts is said again after this time [s]."""
@@ -27,8 +28,13 @@ class PolicyReport:
         self._node = node
         self._contract = contract
         self._inputs = inputs
+        self._rates = {name: Rate(time.monotonic_ns()) for name, _, _ in inputs}
         self._said_key, self._said_s, self._figures_s, self._logged_s = "", 0.0, 0.0, time.monotonic()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+
+    def heard(self, name: str) -> None:
+        """A message of that source has come."""
+        self._rates[name].add()
 
     def watch(
         self, controller: Controller, now_ns: int, ages_s: Mapping[str, float], complaint: str | None, period_s: float
@@ -55,7 +61,9 @@ class PolicyReport:
                 self._contract.name,
                 well=situation.well,
                 sentence=situation.sentence,
-                values=figures | {f"age of {name}": f"{age:.3f} s" for name, age in ages_s.items()},
+                values=figures
+                | {f"age of {name}": f"{age:.3f} s" for name, age in ages_s.items()}
+                | {f"rate of {name}": f"{rate.read(time.monotonic_ns()):.1f} Hz" for name, rate in self._rates.items()},
                 stamp_ns=now_ns,
             )
         )

@@ -28,6 +28,8 @@ class Settings:
     """How the VLM's attention is computed; auto: by what transformers takes for it."""
     instruction: str = fixed("")
     """What to do from the start, until another instruction comes; empty: wait for one."""
+    autostart: bool = fixed(True)
+    """Configure and activate the node when it starts; else whoever manages its lifecycle does."""
     lockstep: bool = fixed(False)
     """Answer each observation with exactly one command, for a simulator that waits for it."""
     max_chunk_age_s: float = limited(1.0, 0.02, 60.0, fixed=True)

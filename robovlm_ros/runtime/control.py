@@ -14,7 +14,7 @@ from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.executor import ChunkExecutor
 from robovlm_ros.runtime.strategies import FIRST, Strategy
 from robovlm_ros.safety import SafetyFilter, Verdict, measured_action
-from robovlm_ros.statistics import Durations, Rate
+from robovlm_ros.statistics import Durations, Rate, Shares
 
 STOPPING_S = 0.5
 """What ends a motion is sent again and again for this time, should a message be lost [s]."""
@@ -67,9 +67,12 @@ class Controller:
         self._executor = ChunkExecutor(contract, max_age_ns=max_chunk_age_ns, strategy=strategy)
         self._gate = SafetyFilter(contract, period_ns=period_ns)
         self._decisions, self._commands = Rate(now_ns), Rate(now_ns)
+        self._disagreement = Shares()
+        self._missed, self._ticked_ns = 0, 0
         self._verdict: Verdict | None = None
         self._measured: NDArray[np.float64] | None = None
         self._velocity = contract.velocity  # (action_dim,)
+        self._range = np.where(contract.binary, np.inf, np.ptp(contract.limits, axis=1))  # (action_dim,)
         self._whole = any(command.trajectory == "chunk" for command in contract.commands)
         moves = self._whole or bool(self._velocity.any())  # by itself, when nothing more is sent
         self._stops = max(1, round(STOPPING_S * 1e9 / period_ns)) if moves else 0
@@ -148,11 +151,21 @@ class Controller:
         self._decisions.add()
         if not self.wants(chunk.instruction) or run not in (None, self.run):
             return False
+        before = None if now_ns is None else self._executor.command(now_ns)
         self._executor.set_chunk(chunk, now_ns)
+        if before is not None and now_ns is not None:
+            difference = np.abs(self._executor.said(now_ns) - before) / self._range  # (action_dim,)
+            self._disagreement.add(float(difference.max()))
         self._path_is_due = True
         self._measured = measured_action(self._contract, observation.state)
         self._decided_ns = self._unanswered_ns = observation.stamp_ns
         return True
+
+    def tick(self, now_ns: int) -> None:
+        """The loop that sends has come round, at this steady time [ns]: counts the periods that it missed."""
+        if self._ticked_ns:
+            self._missed += max(round((now_ns - self._ticked_ns) / self._period_ns) - 1, 0)
+        self._ticked_ns = now_ns
 
     def command(self, now_ns: int, ages_s: Mapping[str, float]) -> NDArray[np.float64] | None:
         """(action_dim,) what to send now, in chunk units; None: nothing.
@@ -241,5 +254,7 @@ class Controller:
             "inference": str(self.inference.summary()),
             "decisions": f"{self._decisions.read(now_ns):.1f} Hz",
             "commands": f"{self._commands.read(now_ns):.1f} Hz",
+            "missed periods": "not measured in lockstep" if self._lockstep else str(self._missed),
+            "disagreement of decisions": str(self._disagreement),
             "interventions": ", ".join(interventions) or "none",
         }

@@ -71,6 +71,12 @@ class ChunkExecutor:
             return None
         return self._mixed(decisions, now_ns)
 
+    def said(self, now_ns: int) -> NDArray[np.float64]:
+        """(action_dim,) what the newest decision alone says of `now_ns`; ValueError without one."""
+        if not self._decisions:
+            raise ValueError("there is no decision")
+        return self._said(self._decisions[-1].chunk, now_ns)
+
     def ahead(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """(n, action_dim) actions that are due after `now_ns` and (n,) when [ns]; none without a chunk."""
         decisions = self._in_force(now_ns)
