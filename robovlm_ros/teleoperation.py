@@ -7,7 +7,7 @@ Pure: no ROS, and time is an argument in nanoseconds. `keyboard` and `gamepad` m
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +78,11 @@ class Teleoperator:
     def moving(self) -> bool:
         """Whether the last wish led to a command."""
         return self._target is not None
+
+    @property
+    def interventions(self) -> Mapping[str, int]:
+        """How often the safety filter intervened, by cause."""
+        return self._gate.interventions
 
     @property
     def speed(self) -> float:

@@ -13,7 +13,7 @@ from robovlm_ros.cli.command import parser
 from robovlm_ros.cli.options import add_options, read_options
 from robovlm_ros.contract import share_directory
 from robovlm_ros.errors import UserError
-from robovlm_ros.nodes import policy_node, recorder_node, sim_node, view_node
+from robovlm_ros.nodes import policy_node, recorder_node, replay_node, sim_node, view_node
 from robovlm_ros.options import field_docs, field_types
 from robovlm_ros.training.finetuning import FinetuneOptions
 from robovlm_ros.training.pretraining import PretrainOptions
@@ -21,7 +21,7 @@ from robovlm_ros.vlm.heads import HEADS
 from robovlm_ros.vlm.resampler import ResamplerOptions
 
 OPTIONS: tuple[type[Any], ...] = (
-    *(policy_node.Settings, recorder_node.Settings, sim_node.Settings, view_node.Settings),
+    *(policy_node.Settings, recorder_node.Settings, sim_node.Settings, view_node.Settings, replay_node.Settings),
     *(FinetuneOptions, PretrainOptions, ResamplerOptions, *(options for _, options in HEADS.values())),
     *(contract.Contract, contract.Camera, contract.StateSource, contract.Command, contract.ActionDimension),
 )

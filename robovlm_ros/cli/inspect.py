@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from robovlm_ros.cli import inspect_cache, inspect_episodes, inspect_token, inspect_trainable
+from robovlm_ros.cli import inspect_cache, inspect_episodes, inspect_replay, inspect_token, inspect_trainable
 from robovlm_ros.cli.command import parser, run
 
 
@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> int:
         top = parser("inspect", __doc__)
         commands = top.add_subparsers(title="what to look at", required=True, metavar="WHAT")
-        for part in (inspect_episodes, inspect_trainable, inspect_token, inspect_cache):
+        for part in (inspect_episodes, inspect_trainable, inspect_token, inspect_replay, inspect_cache):
             part.add_command(commands)
         options = top.parse_args(arguments)
         status: int = options.command(options)

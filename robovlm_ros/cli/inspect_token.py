@@ -81,7 +81,7 @@ def _token(options: argparse.Namespace) -> int:
     }
     recorded = []
     for episode in episodes:
-        _check_fits(engine, episode)
+        check_fits(engine, episode)
         steps = observations(episode, engine.cameras, engine.chunk_size)
         recorded.append(
             [Recorded(observation=step.observation, actions=step.actions, valid=step.valid) for step in steps]
@@ -109,7 +109,8 @@ def _token(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_fits(engine: PolicyEngine, episode: Episode) -> None:
+def check_fits(engine: PolicyEngine, episode: Episode) -> None:
+    """UserError if an episode's state, actions or cameras are not those of the policy's contract."""
     ours, theirs = engine.contract, episode.contract
     if (ours.state_names, ours.action_dims) != (theirs.state_names, theirs.action_dims):
         raise UserError(
