@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import itertools
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,6 +76,19 @@ def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setenv("CYCLONEDDS_URI", tagged(domain))
     yield domain
     lock.close()
+    _expect_left(domain)
+
+
+def _expect_left(domain: int) -> None:
+    """Fail the test that keeps a node in its domain: the next tests there would hear it."""
+    from ros2_lite.dds.domain import _domains
+
+    if domain in _domains:
+        gc.collect()  # frees what the test has no name for any more
+        end = time.monotonic() + 10.0
+        while domain in _domains and time.monotonic() < end:
+            time.sleep(0.01)
+    assert domain not in _domains, "the test left a node or a context behind"
 
 
 @pytest.fixture(scope="module")

@@ -128,11 +128,12 @@ def test_rclpy_can_be_started_again_after_a_shutdown(domain_id: int) -> None:
     import rclpy
 
     for _ in range(3):
-        with rclpy.init(args=[]):
-            assert rclpy.ok()
-            node = rclpy.create_node("again")
-            rclpy.spin_once(node, timeout_sec=0)
-            node.destroy_node()
+        rclpy.init(args=[])
+        assert rclpy.ok()
+        node = rclpy.create_node("again")
+        rclpy.spin_once(node, timeout_sec=0)
+        node.destroy_node()
+        rclpy.shutdown()
         assert not rclpy.ok()
     with pytest.raises(RuntimeError):
         rclpy.shutdown()

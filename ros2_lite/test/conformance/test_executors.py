@@ -230,8 +230,24 @@ def test_futures_call_back_and_can_be_cancelled() -> None:
     with pytest.raises(ValueError, match="no"):
         failed.result()
     cancelled: Future = Future()
+    cancelled.add_done_callback(lambda done: got.append(done.cancelled()))
     cancelled.cancel()
-    assert cancelled.cancelled()
+    assert (cancelled.cancelled(), cancelled.done(), got[-1]) == (True, False, True)
+    cancelled.set_result("after all")
+    assert (cancelled.cancelled(), cancelled.done()) == (False, True)
+    cancelled.cancel()
+    assert not cancelled.cancelled()
+
+
+def test_cancelling_a_task_does_not_stop_it(stage: Any) -> None:
+    async def work() -> str:
+        return "done"
+
+    task = stage.executor.create_task(work)
+    task.cancel()
+    assert task.cancelled()
+    assert stage.until(task.done)
+    assert task.result() == "done"
 
 
 def test_a_coroutine_can_be_awaited_directly_when_a_future_is_done_already(stage: Any) -> None:

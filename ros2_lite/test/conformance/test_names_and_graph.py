@@ -192,3 +192,24 @@ def test_a_node_needs_a_context_that_runs() -> None:
     context.shutdown()
     with pytest.raises(NotInitializedException):
         Node("late", context=context)
+
+
+def test_a_node_class_may_use_names_of_its_own(stage: Any) -> None:
+    class Own(Node):
+        def __init__(self) -> None:
+            super().__init__("own", namespace=stage.namespace, context=stage.context)
+            self._name = self._namespace = self._graph = self._events = self._rules = self._rates = "mine"
+            self._settings = self._info = self._entry = self._destroyed = self._gone = "mine"
+
+        def _changed(self) -> None:
+            raise AssertionError
+
+        _announce = _listen = _resolve = _destroy = _entities = _checked = _changed
+
+    node = Own()
+    subscription = node.create_subscription(String, "words", lambda message: None, 10)
+    node.create_timer(1.0, lambda: None)
+    assert node.get_fully_qualified_name() == f"{stage.namespace}/own"
+    assert node.count_subscribers("words") == 1
+    assert node.destroy_subscription(subscription)
+    node.destroy_node()

@@ -17,6 +17,7 @@ from rclpy.qos import (
     LivelinessPolicy,
     QoSCompatibility,
     QoSPolicyKind,
+    QoSPresetProfiles,
     QoSProfile,
     ReliabilityPolicy,
     qos_check_compatible,
@@ -53,7 +54,8 @@ def test_a_callback_with_two_arguments_gets_message_information(stage: Any, node
     message, info = got[0]
     assert message.data == "hello"
     assert info["source_timestamp"] >= before - 10**9
-    assert "received_timestamp" in info
+    assert info["source_timestamp"] <= info["received_timestamp"] <= time.time_ns()
+    assert {"publication_sequence_number", "reception_sequence_number"} <= info.keys()
 
 
 def test_a_callback_that_takes_no_message_is_refused(node: Any) -> None:
@@ -281,3 +283,27 @@ def test_wait_for_message_waits_without_spinning(node: Any) -> None:
 def test_a_service_type_is_no_message_type(node: Any) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011 (which one is not documented)
         node.create_publisher(Trigger, "words", 10)
+
+
+def test_best_available_follows_the_endpoints_that_are_there(stage: Any, node: Any) -> None:
+    best = QoSPresetProfiles.BEST_AVAILABLE.value
+
+    def subscribed(topic: str, *offered: QoSProfile) -> QoSProfile:
+        for profile in offered:
+            node.create_publisher(String, topic, profile)
+        assert stage.until(lambda: node.count_publishers(topic) == len(offered))
+        node.create_subscription(String, topic, lambda message: None, best)
+        assert stage.until(lambda: node.count_subscribers(topic) == 1)
+        return node.get_subscriptions_info_by_topic(topic)[0].qos_profile
+
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    hasty = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, deadline=Duration(seconds=2))
+    found = subscribed("latched", latched)
+    assert (found.reliability, found.durability) == (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+    found = subscribed("mixed", latched, hasty)
+    assert (found.reliability, found.durability) == (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+    assert subscribed("hasty", hasty).deadline == Duration(seconds=2)
+    node.create_publisher(String, "offered", best)
+    assert stage.until(lambda: node.count_publishers("offered") == 1)
+    found = node.get_publishers_info_by_topic("offered")[0].qos_profile
+    assert (found.reliability, found.durability) == (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import threading
+import time
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -55,10 +56,16 @@ class Entity:
             self._deleted = True
             dds.dds_delete(self.handle)
 
+    def __del__(self) -> None:
+        # Nobody has it any more, so there is nothing to lock; garbage is collected where a lock may be held already.
+        if not getattr(self, "_deleted", True):
+            self._deleted = True
+            dds.dds_delete(self.handle)
+
     def __enter__(self) -> Any:
-        """Keep it from being deleted.  InvalidHandle when that is done."""
+        """Keep it from being deleted.  InvalidHandle when that was asked for."""
         with self._closing:
-            if self._deleted:
+            if not self._open:
                 raise InvalidHandle("cannot use Destroyable because destruction was requested")
             self._uses += 1
         return self
@@ -206,14 +213,14 @@ class Reader(Entity):
         sample = self.take()
         if sample is None:
             return None
+        received = time.time_ns()  # as rmw_cyclonedds: the library does not say, nor does it number the samples
         try:
             message = bytes(sample.data) if raw else msg_type._codec.decode(sample.data)
         finally:
             sample.release()
-        stamp = sample.info.source_timestamp
         return message, {
-            "source_timestamp": stamp,
-            "received_timestamp": stamp,
+            "source_timestamp": sample.info.source_timestamp,
+            "received_timestamp": received,
             "publication_sequence_number": None,
             "reception_sequence_number": None,
         }

@@ -26,29 +26,13 @@ if TYPE_CHECKING:
 _global_executor: list[Executor] = []
 
 
-class InitContextManager:
-    """What `init` returns; leaving its ``with`` block shuts down."""
-
-    def __init__(self, context: Context | None, installed: bool) -> None:
-        self.context = get_default_context() if context is None else context
-        self._given = context
-        self.installed_signal_handlers = installed
-
-    def __enter__(self) -> InitContextManager:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        given = None if self.context is get_default_context() else self.context
-        try_shutdown(context=given, uninstall_handlers=self.installed_signal_handlers)
-
-
 def init(
     *,
     args: list[str] | None = None,
     context: Context | None = None,
     domain_id: int | None = None,
     signal_handler_options: SignalHandlerOptions | None = None,
-) -> InitContextManager:
+) -> None:
     """Start communicating: read the arguments (the process's if None), join a domain, handle SIGINT and SIGTERM.
 
     Signal handlers are installed by default for the default context only.  Raises RuntimeError when the context was
@@ -60,7 +44,6 @@ def init(
         options = SignalHandlerOptions.ALL if default else SignalHandlerOptions.NO
     (get_default_context() if context is None else context).init(args, domain_id=domain_id)
     install_signal_handlers(options)
-    return InitContextManager(context, options != SignalHandlerOptions.NO)
 
 
 def get_global_executor() -> Executor:

@@ -44,14 +44,14 @@ class Parameters:
     _parameter_event_publisher: Publisher
     _clock: Clock
 
-    def _init_parameters(self) -> None:
+    def _rclpy_init_parameters(self) -> None:
         self._parameters: dict[str, Parameter] = {}
         self._descriptors: dict[str, Any] = {}
         self._parameter_overrides: dict[str, Parameter] = {}
         self._pre_set_parameters_callbacks: list[PreCallback] = []
         self._on_set_parameters_callbacks: list[OnCallback] = []
         self._post_set_parameters_callbacks: list[PostCallback] = []
-        self._parameters_lock = threading.RLock()
+        self._rclpy_parameters_lock = threading.RLock()
 
     def get_fully_qualified_name(self) -> str:
         raise NotImplementedError
@@ -100,7 +100,7 @@ class Parameters:
                     stacklevel=3,
                 )
                 descriptor.dynamic_typing = True
-            value = self._default_and_type(name, entry[1] if len(entry) > 1 else None, descriptor)
+            value = self._rclpy_default_and_type(name, entry[1] if len(entry) > 1 else None, descriptor)
             if not ignore_override and name in self._parameter_overrides:
                 value = self._parameter_overrides[name].value
             if isinstance(value, (list, tuple)) and not value and descriptor.type in _ARRAYS:
@@ -112,14 +112,14 @@ class Parameters:
         if already:
             raise ParameterAlreadyDeclaredException(already)
         for parameter, descriptor in declared:
-            result = self._set_atomically([parameter], {parameter.name: descriptor}, declaring=True)
+            result = self._rclpy_set_atomically([parameter], {parameter.name: descriptor}, declaring=True)
             if not result.successful:
                 if result.reason.startswith(_WRONG_TYPE):
                     raise InvalidParameterTypeException(parameter, Parameter.Type(descriptor.type).name)
                 raise InvalidParameterValueException(parameter.name, parameter.value, result.reason)
         return [self._parameters[parameter.name] for parameter, _ in declared]
 
-    def _default_and_type(self, name: str, second: Any, descriptor: Any) -> Any:
+    def _rclpy_default_and_type(self, name: str, second: Any, descriptor: Any) -> Any:
         """The default value of a declaration; sets the descriptor's type."""
         if isinstance(second, Parameter.Type):
             if second == Parameter.Type.NOT_SET:
@@ -268,32 +268,32 @@ class Parameters:
         """Set parameters one by one; a SetParametersResult for each.  ParameterNotDeclaredException."""
         results = []
         for parameter in parameter_list:
-            self._check_declared([parameter])
-            results.append(self._set_atomically(self._before([parameter])))
+            self._rclpy_check_declared([parameter])
+            results.append(self._rclpy_set_atomically(self._rclpy_before([parameter])))
         return results
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> Any:
         """Set all parameters or none; one SetParametersResult.  ParameterNotDeclaredException."""
-        self._check_declared(parameter_list)
-        return self._set_atomically(self._before(parameter_list))
+        self._rclpy_check_declared(parameter_list)
+        return self._rclpy_set_atomically(self._rclpy_before(parameter_list))
 
-    def _before(self, parameters: list[Parameter]) -> list[Parameter] | None:
+    def _rclpy_before(self, parameters: list[Parameter]) -> list[Parameter] | None:
         """What the pre-set callbacks make of a list; None when they leave nothing."""
         if not self._pre_set_parameters_callbacks:
             return parameters
         changed = [item for callback in self._pre_set_parameters_callbacks for item in callback(parameters)]
         if changed:
-            self._check_declared(changed)
+            self._rclpy_check_declared(changed)
         return changed or None
 
-    def _check_declared(self, parameters: list[Parameter]) -> None:
+    def _rclpy_check_declared(self, parameters: list[Parameter]) -> None:
         if not all(isinstance(parameter, Parameter) for parameter in parameters):
             raise TypeError(f"parameter must be instance of type '{Parameter!r}'")
         missing = [parameter.name for parameter in parameters if parameter.name not in self._parameters]
         if missing and not self._allow_undeclared_parameters:
             raise ParameterNotDeclaredException(missing)
 
-    def _set_atomically(
+    def _rclpy_set_atomically(
         self, parameters: list[Parameter] | None, descriptors: dict[str, Any] | None = None, declaring: bool = False
     ) -> Any:
         if parameters is None:
@@ -302,7 +302,7 @@ class Parameters:
                 reason="parameter list cannot be empty, this might be due to pre_set_parameters_callback modifying the"
                 " original parameters list.",
             )
-        with self._parameters_lock:
+        with self._rclpy_parameters_lock:
             known = self._descriptors if descriptors is None else descriptors
             for parameter in parameters:
                 if parameter.name in known:

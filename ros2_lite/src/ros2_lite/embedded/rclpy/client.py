@@ -76,7 +76,7 @@ class Client(Entity):
         if not done.wait(timeout_sec):
             self.remove_pending_request(future)
             return None
-        if not future.done():
+        if not future.done() and not future.cancelled():
             self.remove_pending_request(future)
             raise RCLError(f"rclpy was shut down during a call of '{self.srv_name}'")
         return future.result()
@@ -91,6 +91,7 @@ class Client(Entity):
         future = Future()
         with self._lock:
             self._pending[number] = future
+        future._on_done(lambda: self.remove_pending_request(future))  # when it is cancelled
         self._await_reply_path()
         try:
             self._pair.write(self.srv_type.Request._codec, RequestHeader(self._identity, number), request)

@@ -18,6 +18,7 @@ from ros2_lite.dds.domain import (
 )
 
 from rclpy._arguments import Arguments
+from rclpy._entity import leave_later
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import NotInitializedException
 from rclpy.impl import rcutils_logger
@@ -133,6 +134,11 @@ class Context:
             if self._nodes <= 0 and not self._ok and self._graph is not None:
                 graph, self._graph = self._graph, None
                 graph.close()
+
+    def __del__(self) -> None:
+        graph = getattr(self, "_graph", None)
+        if graph is not None:  # it was never shut down, and all its nodes are gone
+            leave_later(graph.close)
 
     def track_node(self, node: Any) -> None:
         """There for programs that call it; nodes are counted anyway."""

@@ -15,6 +15,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future as PoolFuture
@@ -70,12 +71,13 @@ class Executor:
         self._guard = GuardCondition()
         self._waitset.attach(self._guard.handle, _GUARD)
         self._attached: dict[int, int] = {}
-        self._by_key: dict[int, list[Entity]] = {}
+        # Weakly: an executor that is not spinning must not keep alive what nobody else has any more.
+        self._by_key: dict[int, list[weakref.ref[Entity]]] = {}
         self._next_key = 1
-        self._timers: list[Timer] = []
+        self._timers: list[weakref.ref[Timer]] = []
         self._stale = True
         self._only: list[Node] | None = None
-        self._ready: deque[Entity] = deque()
+        self._ready: deque[weakref.ref[Entity]] = deque()
         self._returned = False
         self._skips = 0
         self._tasks: deque[Task] = deque()
@@ -108,7 +110,7 @@ class Executor:
             if node not in self._nodes:
                 return
             self._nodes.remove(node)
-        for entity in node._entities():
+        for entity in node._rclpy_entities():
             if entity._executor() is self:
                 entity._set_executor(None)
         if node.executor is self:
@@ -196,7 +198,7 @@ class Executor:
         entity, work = self._next(timeout_sec, condition)
         if entity is None:
             return work[0], None, None  # type: ignore[return-value]
-        owner = next((node for node in self.get_nodes() if entity in node._entities()), None)
+        owner = next((node for node in self.get_nodes() if entity in node._rclpy_entities()), None)
         return Task(self._run, (entity, work), executor=self), entity, owner
 
     # ---- waiting --------------------------------------------------------------------------------------------------
@@ -219,8 +221,8 @@ class Executor:
             if self._ready and self._returned:
                 self._rebuild()  # `rclpy.spin_once` takes its node away and brings it back: who was ready still is
             while self._ready:
-                entity = self._ready.popleft()
-                work = self._reserve(entity)
+                entity = self._ready.popleft()()
+                work = None if entity is None else self._reserve(entity)
                 if work is not None:
                     return entity, work
             if waited and deadline is not None and time.monotonic_ns() >= deadline:
@@ -262,19 +264,21 @@ class Executor:
         if self._stale:
             self._rebuild()
         timeout = INFINITY if deadline is None else max(0, deadline - time.monotonic_ns())
-        for timer in self._timers:
+        timers = [timer for timer in (reference() for reference in self._timers) if timer is not None]
+        for timer in timers:
             left = timer._wall_until_due()
             if left is not None and left < timeout:
                 timeout = left
         keys = self._waitset.wait(timeout)
         if _GUARD in keys:
             self._guard.take()
-        ready: list[Entity] = [timer for timer in self._timers if timer.is_ready()]
-        ready += [entity for key in sorted(keys) for entity in self._by_key.get(key, ())]
+        ready: list[Entity] = [timer for timer in timers if timer.is_ready()]
+        found = [reference() for key in sorted(keys) for reference in self._by_key.get(key, ())]
+        ready += [entity for entity in found if entity is not None]
         # Who found its group busy comes first, the longest waiting ahead: where a group has more to do than it can,
         # a timer that is always due would otherwise keep every topic out.
         ready.sort(key=lambda entity: (entity._skipped is None, entity._skipped or 0))
-        self._ready.extend(ready)
+        self._ready.extend(weakref.ref(entity) for entity in ready)
 
     def _rebuild(self) -> None:
         """Attach what may run now, detach the rest."""
@@ -284,7 +288,7 @@ class Executor:
         wanted: dict[int, list[Entity]] = {}  # by condition: an endpoint's event handlers share one
         timers = []
         for node in nodes:
-            for entity in node._entities():
+            for entity in node._rclpy_entities():
                 entity._set_executor(self)
                 group = entity.callback_group
                 if group is not None and not group.can_execute(entity):
@@ -293,9 +297,9 @@ class Executor:
                     timers.append(entity)
                 elif entity._open:
                     wanted.setdefault(entity.condition, []).append(entity)
-        self._timers = timers
+        self._timers = [weakref.ref(timer) for timer in timers]
         for condition, key in list(self._attached.items()):
-            if condition not in wanted or self._by_key[key][0] is not wanted[condition][0]:
+            if condition not in wanted or self._by_key[key][0]() is not wanted[condition][0]:
                 self._waitset.detach(condition)
                 del self._attached[condition], self._by_key[key]
         for condition, entities in wanted.items():
@@ -308,7 +312,7 @@ class Executor:
                         raise
                     continue  # destroyed by another thread meanwhile
                 self._attached[condition] = key
-            self._by_key[self._attached[condition]] = entities
+            self._by_key[self._attached[condition]] = [weakref.ref(entity) for entity in entities]
 
     # ---- running --------------------------------------------------------------------------------------------------
 

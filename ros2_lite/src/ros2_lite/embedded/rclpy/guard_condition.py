@@ -28,6 +28,10 @@ class GuardCondition(Entity):
         self._guard = entities.GuardCondition()
         self.condition = self._guard.handle
 
+    @property
+    def handle(self) -> entities.GuardCondition:
+        return self._guard
+
     def trigger(self) -> None:
         self._guard.set()
 

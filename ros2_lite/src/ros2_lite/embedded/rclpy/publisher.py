@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -122,9 +123,14 @@ def wait_until(condition: Callable[[], bool], timeout_sec: float | None, context
 
 
 def rosout_sink(publisher: Publisher) -> Callable[..., None]:
-    """What sends log messages to ``/rosout``."""
+    """What sends log messages to ``/rosout``; it does not keep the publisher, and with it the node, alive."""
+    reference = weakref.ref(publisher)
 
     def send(now: int, severity: Any, name: str, message: str, file: str, function: str, line: int) -> None:
+        publisher = reference()
+        if publisher is None:
+            rcutils_logger._sinks.pop(name, None)
+            return
         log = publisher.msg_type(name=name, msg=message, file=file, function=function, line=line, level=int(severity))
         log.stamp.sec, log.stamp.nanosec = divmod(now, 10**9)
         try:

@@ -97,6 +97,9 @@ QoSLivelinessPolicy = LivelinessPolicy
 
 _NO_LIMIT = Duration(nanoseconds=0)
 """rmw writes "no limit" as zero."""
+DeadlineBestAvailable = Duration(nanoseconds=2**63 - 2)
+"""How rmw writes a duration that is to follow the peers."""
+LivelinessLeaseDurationeBestAvailable = DeadlineBestAvailable
 
 
 class QoSProfile:
@@ -231,8 +234,40 @@ class QoSProfile:
     def _copy(self) -> QoSProfile:
         return QoSProfile(**{slot[1:]: getattr(self, slot) for slot in QoSProfile.__slots__})
 
+    def _asks_for_best(self) -> bool:
+        return (
+            self.reliability == ReliabilityPolicy.BEST_AVAILABLE
+            or self.durability == DurabilityPolicy.BEST_AVAILABLE
+            or self.liveliness == LivelinessPolicy.BEST_AVAILABLE
+            or DeadlineBestAvailable in (self.deadline, self.liveliness_lease_duration)
+        )
+
+    def _for_peers(self, peers: list[dds_qos.Qos], writer: bool) -> QoSProfile:
+        """The profile with every best-available policy made what suits the peers of a new endpoint.
+
+        As rmw_dds_common has it: a subscription asks for the most that all publishers offer, a publisher offers the
+        most there is, but is only as punctual and lively as the most demanding subscription asks.
+        """
+        new = self._copy()
+        manual = [peer.liveliness == dds_qos.MANUAL_BY_TOPIC for peer in peers]
+        reliable = writer or all(peer.reliable for peer in peers)
+        kept = writer or all(peer.transient_local for peer in peers)
+        if new.reliability == ReliabilityPolicy.BEST_AVAILABLE:
+            new.reliability = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        if new.durability == DurabilityPolicy.BEST_AVAILABLE:
+            new.durability = DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE
+        if new.liveliness == LivelinessPolicy.BEST_AVAILABLE:
+            by_topic = any(manual) if writer else all(manual)
+            new.liveliness = LivelinessPolicy.MANUAL_BY_TOPIC if by_topic else LivelinessPolicy.AUTOMATIC
+        chosen = min if writer else max
+        if new.deadline == DeadlineBestAvailable:
+            new.deadline = Duration(nanoseconds=chosen((peer.deadline for peer in peers), default=0))
+        if new.liveliness_lease_duration == DeadlineBestAvailable:
+            new.liveliness_lease_duration = Duration(nanoseconds=chosen((peer.lease for peer in peers), default=0))
+        return new
+
     def _to_dds(self, user_data: bytes = b"") -> dds_qos.Qos:
-        # rmw_cyclonedds reads SYSTEM_DEFAULT as KEEP_LAST 1; best-available is what the common peers offer.
+        # rmw_cyclonedds reads SYSTEM_DEFAULT as KEEP_LAST 1; what is best available for services is the default.
         depth = self.depth if self.history == HistoryPolicy.KEEP_LAST else 1
         manual = self.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
         return dds_qos.Qos(
@@ -272,13 +307,15 @@ def _duration(value: Duration) -> Duration:
 
 
 def _to_limit(value: Duration) -> int:
-    return INFINITY if value in (_NO_LIMIT, Infinite) else value.nanoseconds
+    return INFINITY if value in (_NO_LIMIT, DeadlineBestAvailable, Infinite) else value.nanoseconds
 
 
-_BEST = {
+_BEST: dict[str, Any] = {
     "reliability": ReliabilityPolicy.BEST_AVAILABLE,
     "durability": DurabilityPolicy.BEST_AVAILABLE,
     "liveliness": LivelinessPolicy.BEST_AVAILABLE,
+    "deadline": DeadlineBestAvailable,
+    "liveliness_lease_duration": DeadlineBestAvailable,
 }
 qos_profile_unknown = QoSProfile(
     history=HistoryPolicy.UNKNOWN,

@@ -8,26 +8,18 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Generator
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rclpy.executors import Executor
 
 
-class FutureState(Enum):
-    """Where a future stands."""
-
-    PENDING = "PENDING"
-    CANCELLED = "CANCELLED"
-    FINISHED = "FINISHED"
-
-
 class Future:
     """A result that is there later.  Waiting for it is the executor's work: ``await`` it, or spin until it is done."""
 
     def __init__(self, *, executor: Executor | None = None) -> None:
-        self._state = FutureState.PENDING
+        self._done = False
+        self._cancelled = False
         self._result: Any = None
         self._exception: BaseException | None = None
         self._exception_fetched = False
@@ -47,15 +39,23 @@ class Future:
         return self.result()
 
     def cancel(self) -> None:
-        """Give up; does nothing to a future that is done."""
-        self._finish(FutureState.CANCELLED, None, None)
+        """Ask that nobody goes on with it, and call back; it is done only when a result or an exception is set.
+
+        A task is not stopped by it.
+        """
+        with self._lock:
+            if self._done:
+                return
+            self._cancelled = True
+        self._notify()
 
     def cancelled(self) -> bool:
-        return self._state is FutureState.CANCELLED
+        """Whether it was cancelled, and nothing was set since."""
+        return self._cancelled
 
     def done(self) -> bool:
-        """Whether there is a result or an exception, or it was cancelled."""
-        return self._state is not FutureState.PENDING
+        """Whether there is a result or an exception."""
+        return self._done
 
     def result(self) -> Any:
         """The result; None while there is none.  Raises the exception if one was set."""
@@ -71,17 +71,19 @@ class Future:
             return self._exception
 
     def set_result(self, result: Any) -> None:
-        self._finish(FutureState.FINISHED, result, None)
+        self._finish(result, None)
 
     def set_exception(self, exception: BaseException) -> None:
         self._exception_fetched = False
-        self._finish(FutureState.FINISHED, None, exception)
+        self._finish(None, exception)
 
-    def _finish(self, state: FutureState, result: Any, exception: BaseException | None) -> None:
+    def _finish(self, result: Any, exception: BaseException | None) -> None:
         with self._lock:
-            if self.done() and state is FutureState.CANCELLED:
-                return
-            self._result, self._exception, self._state = result, exception, state
+            self._result, self._exception, self._done, self._cancelled = result, exception, True, False
+        self._notify()
+
+    def _notify(self) -> None:
+        with self._lock:
             callbacks, self._callbacks = self._callbacks, []
             immediate, self._immediate = self._immediate, []
         for wake in immediate:
@@ -121,7 +123,7 @@ class Future:
             return True
 
     def _on_done(self, wake: Callable[[], None]) -> None:
-        """Call `wake` in the thread that finishes the future, without an executor; for waiters inside rclpy."""
+        """Call `wake` in the thread that finishes or cancels it, without an executor; for waiters inside rclpy."""
         with self._lock:
             if not self.done():
                 if wake not in self._immediate:
@@ -181,14 +183,6 @@ class Task(Future):
         executor = self._executor()
         if executor is not None:
             executor._enqueue(self)
-
-    def cancel(self) -> None:
-        if self._is_coroutine and not self.done() and self._running.acquire(blocking=False):
-            try:
-                self._handler.close()
-            finally:
-                self._running.release()
-        super().cancel()
 
     def executing(self) -> bool:
         """Whether it is running right now."""

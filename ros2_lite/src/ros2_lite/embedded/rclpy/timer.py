@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rclpy._entity import Entity, Work
-from rclpy._rclpy_pybind11 import InvalidHandle, TimerCancelledError
+from rclpy._entity import Entity, Handle, Work
+from rclpy._rclpy_pybind11 import TimerCancelledError
 from rclpy.clock import Clock
 from rclpy.exceptions import ROSInterruptException
 
@@ -33,6 +33,7 @@ class Timer(Entity):
         if timer_period_ns < 0:
             raise ValueError("timer_period_ns must not be negative")
         self.callback = callback
+        self._handle = Handle(lambda: None)
         self._period = timer_period_ns
         self._clock = clock
         self._last = clock._now()
@@ -56,29 +57,38 @@ class Timer(Entity):
             self._next = now + self._period
 
     @property
+    def handle(self) -> Handle:
+        return self._handle
+
+    @property
     def clock(self) -> Clock:
         return self._clock
 
     @property
     def timer_period_ns(self) -> int:
+        self._handle._check()
         return self._period
 
     @timer_period_ns.setter
     def timer_period_ns(self, value: int) -> None:
+        self._handle._check()
         with self._lock:
             self._period = int(value)
             self._next = self._last + self._period
         self._wake_executor()
 
     def is_canceled(self) -> bool:
+        self._handle._check()
         return self._canceled
 
     def cancel(self) -> None:
         """Stop calling back until `reset`."""
+        self._handle._check()
         self._canceled = True
 
     def reset(self) -> None:
         """Start anew: the next call is one period from now."""
+        self._handle._check()
         with self._lock:
             self._last = self._clock._now()
             self._next = self._last + self._period
@@ -91,10 +101,12 @@ class Timer(Entity):
 
     def time_since_last_call(self) -> int:
         """Nanoseconds since the last call, or since the start."""
+        self._handle._check()
         return self._clock._now() - self._last
 
     def time_until_next_call(self) -> int | None:
         """Nanoseconds until the next call (negative when it is late); None when cancelled."""
+        self._handle._check()
         return None if self._canceled else self._next - self._clock._now()
 
     def _wall_until_due(self) -> int | None:
@@ -125,8 +137,7 @@ class Timer(Entity):
 
     def __call__(self) -> None:
         """Count a call as made now (what the executor does)."""
-        if not self._open:
-            raise InvalidHandle("cannot use Destroyable because destruction was requested")
+        self._handle._check()
         if self._canceled:
             raise TimerCancelledError("timer is canceled")
         self._due()
@@ -135,6 +146,7 @@ class Timer(Entity):
         if self._jump is not None:
             self._jump.unregister()
         super().destroy()
+        self._handle.destroy_when_not_in_use()
 
 
 class Rate:

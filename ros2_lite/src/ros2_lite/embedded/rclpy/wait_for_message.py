@@ -23,7 +23,7 @@ def wait_for_message(
     # The node's own executor must not take the message away: the subscription is in no group that it could run.
     subscription = node.create_subscription(msg_type, topic, lambda message: None, qos_profile)
     node._subscriptions.remove(subscription)
-    node._changed()
+    node._rclpy_changed()
     waitset, guard = WaitSet(), GuardCondition()
     try:
         waitset.attach(guard.handle, 0)

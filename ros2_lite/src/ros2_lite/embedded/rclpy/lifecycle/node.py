@@ -52,60 +52,60 @@ class LifecycleNodeMixin(ManagedEntity):
         self._managed_entities = set()
         services: dict[str, Any] = {}
         if enable_communication_interface:
-            self._pub_transition_event = self.create_publisher(TransitionEvent, "~/transition_event", 10)
+            self._rclpy_pub_transition_event = self.create_publisher(TransitionEvent, "~/transition_event", 10)
             for name, srv_type, callback in (
-                ("change_state", ChangeState, self._on_change_state),
-                ("get_state", GetState, self._on_get_state),
-                ("get_available_states", GetAvailableStates, self._on_get_available_states),
-                ("get_available_transitions", GetAvailableTransitions, self._on_get_available_transitions),
-                ("get_transition_graph", GetAvailableTransitions, self._on_get_transition_graph),
+                ("change_state", ChangeState, self._rclpy_on_change_state),
+                ("get_state", GetState, self._rclpy_on_get_state),
+                ("get_available_states", GetAvailableStates, self._rclpy_on_get_available_states),
+                ("get_available_transitions", GetAvailableTransitions, self._rclpy_on_get_available_transitions),
+                ("get_transition_graph", GetAvailableTransitions, self._rclpy_on_get_transition_graph),
             ):
                 services[name] = self.create_service(srv_type, f"~/{name}", callback, callback_group=callback_group)
                 setattr(self, f"_service_{name}", services[name])
-        self._state_machine = StateMachine(self._announce if enable_communication_interface else None, services)
+        self._state_machine = StateMachine(self._rclpy_announce if enable_communication_interface else None, services)
 
-    def _announce(self, start: State, goal: State) -> None:
+    def _rclpy_announce(self, start: State, goal: State) -> None:
         event = TransitionEvent()
         event.start_state.id, event.start_state.label = start
         event.goal_state.id, event.goal_state.label = goal
-        self._pub_transition_event.publish(event)
+        self._rclpy_pub_transition_event.publish(event)
 
     # ---- transitions ----------------------------------------------------------------------------------------------
 
     def trigger_configure(self) -> TransitionCallbackReturn:
         """Configure the node.  RCLError when it is not unconfigured."""
-        return self._change_state(TransitionMsg.TRANSITION_CONFIGURE)
+        return self._rclpy_change_state(TransitionMsg.TRANSITION_CONFIGURE)
 
     def trigger_cleanup(self) -> TransitionCallbackReturn:
         """Clean up.  RCLError when the node is not inactive."""
-        return self._change_state(TransitionMsg.TRANSITION_CLEANUP)
+        return self._rclpy_change_state(TransitionMsg.TRANSITION_CLEANUP)
 
     def trigger_activate(self) -> TransitionCallbackReturn:
         """Activate.  RCLError when the node is not inactive."""
-        return self._change_state(TransitionMsg.TRANSITION_ACTIVATE)
+        return self._rclpy_change_state(TransitionMsg.TRANSITION_ACTIVATE)
 
     def trigger_deactivate(self) -> TransitionCallbackReturn:
         """Deactivate.  RCLError when the node is not active."""
-        return self._change_state(TransitionMsg.TRANSITION_DEACTIVATE)
+        return self._rclpy_change_state(TransitionMsg.TRANSITION_DEACTIVATE)
 
     def trigger_shutdown(self) -> TransitionCallbackReturn:
         """Finalize the node.  RCLError when it is finalized already."""
         label = self._state_machine.current_state.label
         if label not in ("unconfigured", "inactive", "active"):
             raise RCLError(f"Shutdown transition not possible from '{label}'")
-        return self._change_state(getattr(TransitionMsg, f"TRANSITION_{label.upper()}_SHUTDOWN"))
+        return self._rclpy_change_state(getattr(TransitionMsg, f"TRANSITION_{label.upper()}_SHUTDOWN"))
 
-    def _change_state(self, transition_id: int) -> TransitionCallbackReturn:
+    def _rclpy_change_state(self, transition_id: int) -> TransitionCallbackReturn:
         machine = self._state_machine
         before = LifecycleState(machine.current_state.label, machine.current_state.id)
         machine.trigger_transition_by_id(transition_id, True)
-        result = self._call_back(before)
+        result = self._rclpy_call_back(before)
         machine.trigger_transition_by_label(result.to_label(), True)
         if result == TransitionCallbackReturn.ERROR:
-            machine.trigger_transition_by_label(self._call_back(before).to_label(), True)
+            machine.trigger_transition_by_label(self._rclpy_call_back(before).to_label(), True)
         return result
 
-    def _call_back(self, before: LifecycleState) -> TransitionCallbackReturn:
+    def _rclpy_call_back(self, before: LifecycleState) -> TransitionCallbackReturn:
         """Call what belongs to the passing state that the machine is in; an exception is an ERROR."""
         name = _CALLBACKS[self._state_machine.current_state.id]
         try:
@@ -119,24 +119,24 @@ class LifecycleNodeMixin(ManagedEntity):
     # ---- callbacks to override; each asks the managed entities ----------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._ask("on_configure", state)
+        return self._rclpy_ask("on_configure", state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._ask("on_cleanup", state)
+        return self._rclpy_ask("on_cleanup", state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._ask("on_shutdown", state)
+        return self._rclpy_ask("on_shutdown", state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._ask("on_activate", state)
+        return self._rclpy_ask("on_activate", state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._ask("on_deactivate", state)
+        return self._rclpy_ask("on_deactivate", state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._ask("on_error", state)
+        return self._rclpy_ask("on_error", state)
 
-    def _ask(self, name: str, state: LifecycleState) -> TransitionCallbackReturn:
+    def _rclpy_ask(self, name: str, state: LifecycleState) -> TransitionCallbackReturn:
         """Call the managed entities, up to the first that does not succeed."""
         for entity in self._managed_entities:
             result = getattr(entity, name)(state)
@@ -171,7 +171,7 @@ class LifecycleNodeMixin(ManagedEntity):
 
     # ---- services -------------------------------------------------------------------------------------------------
 
-    def _on_change_state(self, request: Any, response: Any) -> Any:
+    def _rclpy_on_change_state(self, request: Any, response: Any) -> Any:
         transition_id = request.transition.id
         if request.transition.label:
             try:
@@ -180,24 +180,24 @@ class LifecycleNodeMixin(ManagedEntity):
                 response.success = False
                 return response
         try:
-            response.success = self._change_state(transition_id) == TransitionCallbackReturn.SUCCESS
+            response.success = self._rclpy_change_state(transition_id) == TransitionCallbackReturn.SUCCESS
         except RCLError:  # asked for by somebody else: no reason for this node to end
             response.success = False
         return response
 
-    def _on_get_state(self, request: Any, response: Any) -> Any:
+    def _rclpy_on_get_state(self, request: Any, response: Any) -> Any:
         response.current_state.id, response.current_state.label = self._state_machine.current_state
         return response
 
-    def _on_get_available_states(self, request: Any, response: Any) -> Any:
+    def _rclpy_on_get_available_states(self, request: Any, response: Any) -> Any:
         response.available_states = [StateMsg(id=id_, label=name) for id_, name in self._state_machine.available_states]
         return response
 
-    def _on_get_available_transitions(self, request: Any, response: Any) -> Any:
+    def _rclpy_on_get_available_transitions(self, request: Any, response: Any) -> Any:
         response.available_transitions = _descriptions(self._state_machine.available_transitions)
         return response
 
-    def _on_get_transition_graph(self, request: Any, response: Any) -> Any:
+    def _rclpy_on_get_transition_graph(self, request: Any, response: Any) -> Any:
         response.available_transitions = _descriptions(self._state_machine.transition_graph)
         return response
 
