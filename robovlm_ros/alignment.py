@@ -65,6 +65,7 @@ class Aligner:
         max_age_s = {camera.name: camera.max_age_s for camera in self.cameras}
         max_age_s.update({source.name: source.max_age_s for source in contract.state})
         self._max_age_ns = {name: round(age * 1e9) for name, age in max_age_s.items()}
+        self._newest_images: dict[str, tuple[Any, int]] = {}  # (bytes, stamp of the first that had them), if watched
         self._instructions = _Track(MAX_SAMPLES)
         self._reference = self._images[self.cameras[0].name]
         self._last_ns = _EARLIEST
@@ -112,6 +113,8 @@ class Aligner:
             self.set_instruction(messages.instruction(message), stamp_ns)
         for camera in self.cameras:
             if camera.topic == topic:
+                if camera.max_frozen_s is not None:
+                    self._watch(camera.name, stamp_ns, message.data)
                 self.add_image(camera.name, stamp_ns, functools.partial(messages.image, message, camera))
         for source in self.contract.state:
             if source.topic == topic:
@@ -162,11 +165,18 @@ class Aligner:
         return None
 
     def ages(self, now_ns: int) -> dict[str, float]:
-        """Source (camera or state) → time since its newest stamp [s]; infinite if it has none yet."""
-        return {
+        """Source (camera or state) → time since its newest stamp [s]; infinite if it has none yet.
+
+        Of cameras with ``max_frozen_s`` also, under `Camera.unchanged`, the time since the image was another one.
+        """
+        ages = {
             name: math.inf if track.newest_ns == _EARLIEST else (now_ns - track.newest_ns) / 1e9
             for name, track in self._tracks.items()
         }
+        for camera in self.cameras:
+            if camera.name in self._newest_images:
+                ages[camera.unchanged] = (now_ns - self._newest_images[camera.name][1]) / 1e9
+        return ages
 
     def reset(self) -> None:
         """Forget all samples and the instruction."""
@@ -178,6 +188,12 @@ class Aligner:
             track.clear()
         self._last_ns = _EARLIEST
         self._waiting_since = None
+
+    def _watch(self, camera: str, stamp_ns: int, data: Any) -> None:
+        """Note when the camera's image was last another one; what is sent is compared, before it is decoded."""
+        before = self._newest_images.get(camera)
+        if before is None or before[0] != data or stamp_ns < before[1]:
+            self._newest_images[camera] = data, stamp_ns
 
     def _begin_new_run(self, track: _Track, stamp_ns: int) -> None:
         if stamp_ns < track.newest_ns - NEW_RUN_NS:

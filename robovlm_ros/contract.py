@@ -71,6 +71,14 @@ class Camera:
     """Distances that a depth camera's images show, from white to black [m]; None: it has no depth."""
     max_age_s: float = 0.5
     """The robot holds when the newest image is older than this [s]."""
+    max_frozen_s: float | None = None
+    """The robot holds when the same image has come again and again for longer than this, bit for bit, under whatever
+    stamps [s]: real cameras have noise, and one that repeats itself has died. None: it may, as a simulator's does."""
+
+    @property
+    def unchanged(self) -> str:
+        """Name under which the age of its newest change goes, among the ages of sources."""
+        return f"{self.name}, unchanged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,7 +404,7 @@ def _check(contract: Contract) -> None:
     one_of(contract.simulator, SIMULATORS, "simulator")
     for camera in contract.cameras:
         one_of(camera.type, CAMERA_TYPES, f"camera '{camera.name}': type")
-        for name in ("width", "height", "max_age_s"):
+        for name in ("width", "height", "max_age_s", "max_frozen_s"):
             positive(getattr(camera, name), f"camera '{camera.name}': {name}")
         if camera.depth is not None and not 0 <= camera.depth[0] < camera.depth[1] < math.inf:
             raise UserError(f"{where}: camera '{camera.name}': depth must be [nearest, farthest] in metres")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from robovlm_ros.contract import GRIPPER_TYPE, ORIENTATION, POSITION, Camera, Co
 from robovlm_ros.errors import UserError
 from robovlm_ros.images import decode_compressed, decode_image
 
+LONGEST_INSTRUCTION = 1000
+"""Longer instructions are refused [characters]."""
 POSE_DIMS = (*POSITION, *ORIENTATION)
 """Names that pose messages know: position [m] and orientation quaternion."""
 TWIST_DIMS = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
@@ -60,6 +63,15 @@ def message_class(type_name: str) -> Any:
 def instruction(message: Any) -> str:
     """Text of an instruction message, without blanks around it."""
     return str(message.data).strip()
+
+
+def check_instruction(text: str) -> None:
+    """UserError for what no person means as an instruction: too long, or with control characters."""
+    if len(text) > LONGEST_INSTRUCTION:
+        raise UserError(f"refused an instruction of {len(text)} characters (at most {LONGEST_INSTRUCTION})")
+    odd = next((char for char in text if unicodedata.category(char) == "Cc" and char not in "\n\t"), None)
+    if odd is not None:
+        raise UserError(f"refused an instruction with control character {odd!r}")
 
 
 # --- images --------------------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ class SafetyFilter:
         self._inert = np.isfinite(self._acceleration)  # (action_dim,) positions that speed up and brake
         self._jump = np.array([_bound(dim, dim.max_jump) for dim in dims])  # [unit]
         self._max_age_s = {camera.name: camera.max_age_s for camera in contract.cameras}
+        self._max_frozen_s = {c.unchanged: (c.name, c.max_frozen_s) for c in contract.cameras if c.max_frozen_s}
         self._max_age_s |= {source.name: source.max_age_s for source in contract.state}
         self._period_ns = period_ns
         self._restart_after_ns = restart_after_ns
@@ -263,6 +264,11 @@ class SafetyFilter:
         """Why the robot must hold by the age of its sources: source name → age [s]; empty: it need not."""
         reasons = []
         for name, age in ages_s.items():
+            if name in self._max_frozen_s:
+                camera, longest = self._max_frozen_s[name]
+                if not age <= longest:
+                    reasons.append(f"camera '{camera}' shows the same image for {age:.2f} s (limit {longest:g} s)")
+                continue
             limit = self._max_age_s[name]
             if age == math.inf:
                 reasons.append(f"nothing was received from '{name}' yet")

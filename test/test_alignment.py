@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from robovlm_ros.alignment import MAX_IMAGES, Aligner
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
+from robovlm_ros.safety import SafetyFilter
 
 CONTRACT = Contract.load("tabletop")
 STEP = CONTRACT.step_ns
@@ -269,3 +271,19 @@ def test_unknown_and_ambiguous_names_are_refused() -> None:
     twice = dataclasses.replace(CONTRACT, state=(dataclasses.replace(joints, name="wrist"), ee))
     with pytest.raises(UserError, match="rename"):
         Aligner(twice)
+
+
+def test_the_age_of_an_images_change_is_told_where_the_contract_watches_for_it() -> None:
+    values = CONTRACT.to_dict()
+    values["cameras"][0]["max_frozen_s"] = 0.5
+    contract = Contract.from_dict(values)
+    camera, aligner = contract.cameras[0], Aligner(contract)
+    assert camera.unchanged not in aligner.ages(START)
+    for i, data in enumerate((b"one", b"two", b"two", b"two")):
+        message = types.SimpleNamespace(header=None, data=data)
+        aligner.add_message(camera.topic, message, START + i * 10**9)
+    ages = aligner.ages(START + 4 * 10**9)
+    assert (ages[camera.name], ages[camera.unchanged]) == (1.0, 3.0)
+    gate = SafetyFilter(contract, period_ns=10**7)
+    assert gate.stale({camera.unchanged: 0.4}) == ()
+    assert gate.stale({camera.unchanged: 0.6}) == ("camera 'static' shows the same image for 0.60 s (limit 0.5 s)",)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import rclpy
 import torch
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -48,6 +49,8 @@ class Robot(Node):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__("robot")
         self.camera_on = True
+        self.alive = False
+        """Whether images differ from each other."""
         self.commands: list[tuple[float, str, int, np.ndarray[Any, Any]]] = []
         """(receive time [s], command name, stamp [ns], values)."""
         self.reports: list[DiagnosticArray] = []
@@ -76,6 +79,8 @@ class Robot(Node):  # type: ignore[misc, unused-ignore]
             values = np.array([TOOL.get(dim, 0.1) for dim in source.dims])
             publisher.publish(messages.fill_state(messages.message_class(source.type)(), source, values, stamp_ns))
         for camera, publisher, data in self._images:
+            if self.alive:
+                data = stamp_ns.to_bytes(8, "little") + data[8:]
             if self.camera_on:
                 image = Image(
                     height=camera.height, width=camera.width, encoding="rgb8", step=3 * camera.width, data=data
@@ -204,6 +209,11 @@ def test_commands_come_at_the_contracts_rate_within_limits_and_follow_each_new_i
     assert figures["disagreement of decisions"].startswith("p50 ")
     assert int(figures["missed periods"]) >= 0
     assert float(figures["rate of static"].removesuffix(" Hz")) > 1.0
+    for unwanted in ("x" * 1_000_000, "reach\x1b[2J it"):  # refused: the one before them holds
+        robot.volatile.publish(String(data=unwanted))
+    later = time.monotonic()
+    world.wait(lambda: len(robot.of("arm", later + 0.3)) > 5, "commands for the instruction before")
+    assert robot.reports[-1].status[0].message == "following 'reach the blue block'"
     assert policy.failure is None
 
 
@@ -220,6 +230,29 @@ def test_it_holds_while_the_camera_is_silent_and_goes_on_afterwards(world: World
     robot.camera_on = True
     on = time.monotonic()
     world.wait(lambda: len(robot.of("arm", on)) > 5, "a command after the camera came back")
+
+
+def test_it_holds_while_a_camera_that_should_not_repeats_its_image(
+    domain_id: int, checkpoint: Path, tmp_path: Path
+) -> None:
+    values = CONTRACT.to_dict()
+    values["cameras"][0]["max_frozen_s"] = 0.3
+    (tmp_path / "robot.yaml").write_text(yaml.safe_dump(values))
+    world = World({"checkpoint": str(checkpoint), "contract": str(tmp_path / "robot.yaml")})
+    try:
+        robot = world.robot
+        robot.alive = True
+        world.start_policy()
+        robot.play()
+        robot.latched.publish(String(data="reach the red block"))
+        world.wait(lambda: len(robot.of("arm")) > 20, "commands")
+        robot.alive = False
+        world.wait(lambda: any("'static' shows the same image" in r.status[0].message for r in robot.reports), "why")
+        robot.alive = True
+        on = time.monotonic()
+        world.wait(lambda: len(robot.of("arm", on)) > 5, "commands after the camera came back to life")
+    finally:
+        world.close()
 
 
 def test_the_strategy_changes_while_commands_go_on_and_an_unknown_one_is_refused(world: World) -> None:

@@ -45,6 +45,13 @@ class Nodes:
                 last = [line.removeprefix("error: ") for line in _lines(log)[-1:]] or ["no output"]
                 raise UserError(f"{name} ended with status {process.returncode}: {last[0]}")
 
+    def kill(self, name: str) -> None:
+        """End a node as a crash would: it cannot say a last word."""
+        for other, process, _ in self._running:
+            if other == name:
+                process.kill()
+                process.wait()
+
     def log(self, name: str) -> Sequence[str]:
         """The log lines of a node so far."""
         return [line for other, _, log in self._running if other == name for line in _lines(log)]

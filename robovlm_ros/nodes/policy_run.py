@@ -23,6 +23,7 @@ from std_srvs.srv import Trigger
 from robovlm_ros import messages
 from robovlm_ros.action import ActionChunk
 from robovlm_ros.checkpoints import find_checkpoint, find_contract
+from robovlm_ros.errors import UserError
 from robovlm_ros.guard import Guard
 from robovlm_ros.nodes.commands import CommandTopics
 from robovlm_ros.nodes.diagnostics import in_words
@@ -35,8 +36,6 @@ from robovlm_ros.nodes.policy_settings import Settings
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
 
-LONGEST_INSTRUCTION = 1000
-"""Longer instructions are refused [characters]."""
 INACTIVE = "inactive: nothing is sent until the node is activated"
 
 
@@ -149,10 +148,10 @@ class PolicyRun:
 
     def _on_instruction(self, message: Any, _latched: bool) -> None:
         text = messages.instruction(message)
-        if len(text) > LONGEST_INSTRUCTION:
-            self._node.get_logger().error(
-                f"refused an instruction of {len(text)} characters (at most {LONGEST_INSTRUCTION})"
-            )
+        try:
+            messages.check_instruction(text)
+        except UserError as error:
+            self._node.get_logger().error(f"{error}; the one before it holds")
             return
         self.told = True
         with self._acting:
