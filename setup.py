@@ -50,6 +50,7 @@ setup(
             "teleop_node = robovlm_ros.nodes.teleop_node:main",
             "sim_node = robovlm_ros.nodes.sim_node:main",
             "replay_node = robovlm_ros.nodes.replay_node:main",
+            "servo_node = robovlm_ros.nodes.servo_node:main",
             "view_node = robovlm_ros.nodes.view_node:main",
             "collect = robovlm_ros.cli.collect:main",
             "evaluate = robovlm_ros.cli.evaluate:main",

@@ -26,6 +26,11 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.sim.tasks import MOST_PADS, REACH, Task, choose_tasks
 
+TRAJECTORIES = "tabletop_trajectory"
+"""Contract of the simulated arm when it takes joint trajectories."""
+SETTLE_S = 1.0
+"""After an episode an arm with a servo comes to rest for so long [s], before it is put elsewhere."""
+
 
 def main() -> int:
     """Entry point of ``ros2 run robovlm_ros evaluate``."""
@@ -51,6 +56,9 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("--pads", type=int, help="coloured pads on the table (default: 0 for reach alone, else 2)")
     arguments.add_argument("--held-out", action="store_true", help="use sentences that no demonstration has had")
     arguments.add_argument("--lockstep", action="store_true", help="the simulator waits for the policy")
+    arguments.add_argument(
+        "--servo", action="store_true", help="the arm takes joint trajectories, which servo_node makes of tool poses"
+    )
     arguments.add_argument("--reactions", type=int, default=0, help="also change the instruction so often under way")
     arguments.add_argument("--no-control", action="store_true", help="leave the no-language control out")
     arguments.add_argument("--video", type=Path, help="write a film of the episodes (.mp4 or .gif)")
@@ -62,6 +70,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from robovlm_ros.cli.film import Film, SceneCamera
     from robovlm_ros.cli.processes import Nodes
     from robovlm_ros.cli.session import Session, local_environment
+    from robovlm_ros.sim.model import URDF
 
     contract = Contract.load(options.contract)
     if contract.simulator != "mujoco":
@@ -71,6 +80,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.seed < 0 or not (options.seconds is None or options.seconds > 0):
         raise UserError(f"--seed must be 0 or more and --seconds above 0, not {options.seed} and {options.seconds}")
     tasks, pads = tasks_and_pads(options.task, options.pads)
+    if options.servo and options.lockstep:
+        raise UserError("--servo sends trajectories at a rate of its own, for which --lockstep does not wait")
     if options.reactions and REACH not in tasks:
         raise UserError("--reactions measures how a reaching arm turns: choose --task reach or all")
     if options.json:  # a place that cannot be written is said now, not when the results are there
@@ -87,7 +98,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     film = Film(options.video, fps=contract.rate_hz) if options.video else None
     camera = SceneCamera(contract, pads) if film else None
     with Nodes(environment) as nodes:
-        nodes.start("sim_node", {"contract": options.contract, "lockstep": options.lockstep, "pads": pads})
+        robot = TRAJECTORIES if options.servo else options.contract
+        nodes.start("sim_node", {"contract": robot, "lockstep": options.lockstep, "pads": pads})
+        if options.servo:
+            urdf = URDF.read_text(encoding="utf-8")
+            nodes.start("servo_node", {"contract": options.contract, "robot_description": urdf, "publish_pose": True})
         nodes.start(
             "policy_node",
             {
@@ -99,6 +114,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
         with Session(contract, "evaluate", nodes.check) as session:
             session.wait_for_policy()
+            session.settle_s = SETTLE_S if options.servo else 0.0
             runner = Runner(session, options.seconds, options.lockstep, held_out=options.held_out)
             asked = [(task, scene_seed(options.seed, i)) for i in range(options.episodes) for task in tasks]
             episodes = []
@@ -122,6 +138,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(f"evaluate: film in {options.video}")
     results = summary(episodes, control, mode, options.seed, time.monotonic() - start)
     results["held_out_sentences"] = options.held_out
+    results["servo"] = options.servo
     if reactions:
         results["reaction_s"] = {"p50": float(np.median(reactions)), "max": max(reactions), "changes": len(reactions)}
     if said:

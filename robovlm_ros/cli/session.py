@@ -61,6 +61,8 @@ class Session:
         self.pads: tuple[Pad, ...] = ()
         self.block_places: deque[tuple[int, tuple[Block, ...]]] = deque(maxlen=2000)
         """(stamp [ns], blocks) of the newest samples."""
+        self.settle_s = 0.0
+        """Time that the arm is given to come to rest before a new scene [s]."""
         self._tool = tool_source(contract)
         self._joint_source = joint_source(contract)
         self._instruction = self.node.create_publisher(String, contract.instruction_topic, LATCHED)
@@ -121,6 +123,7 @@ class Session:
 
     def reset(self, seed: int) -> int:
         """Begin the scene of that seed; the stamp of its first observation [ns]."""
+        self.spin(self.settle_s)
         value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=seed)
         request = SetParameters.Request(parameters=[ParameterMessage(name="seed", value=value)])
         for result in self.call(self._set, request, "the simulator's seed").results:

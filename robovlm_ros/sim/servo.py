@@ -11,9 +11,9 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.sim.kinematics import ArmKinematics, joint_velocity_limits
 from robovlm_ros.sim.model import ARM_JOINTS, GRIPPER_JOINT
+from robovlm_ros.sim.tool_servo import TIME_CONSTANT_S, ToolServo
 
 POSITION = ("x", "y", "z")
-_TIME_CONSTANT_S = 0.04  # of the approach to a target; the arm's own lag comes on top
 _DEFAULT_SPEED = 1.0  # where the contract gives none [m/s]
 _POSE_TYPE = "geometry_msgs/msg/PoseStamped"
 _DOWN = (1.0, 0.0, 0.0, 0.0)
@@ -36,19 +36,18 @@ class Servo:
         poses = [command for command in contract.commands if command.type == _POSE_TYPE]
         self._orientation = np.array(poses[0].orientation if poses else _DOWN)
         speeds = [dim.max_velocity for dim in contract.action_dims if dim.name in POSITION and dim.max_velocity]
-        self._tool_speed = min(speeds, default=_DEFAULT_SPEED)
+        self._by_pose = ToolServo(kinematics, speed=min(speeds, default=_DEFAULT_SPEED))
         self._joint_speed = np.array([joint_velocity_limits()[name] for name in ARM_JOINTS])
         self._joints: NDArray[np.float64] = np.zeros(len(ARM_JOINTS))
-        self._tool: NDArray[np.float64] = np.zeros(3)
         self._targets: dict[str, float] = {}
 
     def reset(self, tool: NDArray[np.float64], gripper: float) -> NDArray[np.float64]:
         """(6,) joint positions for the tool position (3,), at which the servo now rests."""
         self._joints = self._kinematics.reach(tool, self._orientation)
-        self._tool = self._kinematics.position(self._joints)
+        self._by_pose.rest(self._joints, self._orientation)
         self._targets = {
             **dict(zip(ARM_JOINTS, self._joints.tolist(), strict=True)),
-            **dict(zip(POSITION, self._tool.tolist(), strict=True)),
+            **dict(zip(POSITION, self.tool.tolist(), strict=True)),
             GRIPPER_JOINT: gripper,
         }
         return self._joints.copy()
@@ -65,7 +64,7 @@ class Servo:
     @property
     def tool(self) -> NDArray[np.float64]:
         """(3,) the tool position that the arm is led to now."""
-        return self._tool.copy()
+        return self._by_pose.tool
 
     @property
     def target(self) -> NDArray[np.float64]:
@@ -76,14 +75,12 @@ class Servo:
 
     def step(self, dt: float) -> tuple[NDArray[np.float64], float]:
         """Joint targets (6,) [rad] and gripper target [m] for the next ``dt`` seconds."""
-        share = 1.0 - math.exp(-dt / _TIME_CONSTANT_S)
         if self._by_tool:
-            way: NDArray[np.float64] = share * (self._target(POSITION) - self._tool)  # (3,)
-            longest = self._tool_speed * dt
-            self._tool = self._tool + way * min(1.0, longest / max(float(np.linalg.norm(way)), 1e-12))
-            self._joints = self._kinematics.step(self._joints, self._tool, self._orientation, dt)
+            self._by_pose.aim(self._target(POSITION))
+            self._joints = self._by_pose.step(dt)
         else:
-            way = share * (self._target(ARM_JOINTS) - self._joints)  # (6,)
+            share = 1.0 - math.exp(-dt / TIME_CONSTANT_S)
+            way: NDArray[np.float64] = share * (self._target(ARM_JOINTS) - self._joints)  # (6,)
             self._joints = self._joints + np.clip(way, -self._joint_speed * dt, self._joint_speed * dt)
         return self._joints.copy(), self._targets[GRIPPER_JOINT]
 
