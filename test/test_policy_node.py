@@ -29,6 +29,7 @@ from std_srvs.srv import Trigger
 
 from robovlm_ros import messages
 from robovlm_ros.contract import Contract
+from robovlm_ros.errors import UserError
 from robovlm_ros.nodes.policy_node import PolicyNode
 from robovlm_ros.vlm.checkpoint import save_policy
 from robovlm_ros.vlm.configuration import ActionTokenConfig
@@ -145,7 +146,7 @@ class World:
         end_spinning(self._executor, self._thread)
 
 
-def make_checkpoint(folder: Path, broken: bool = False) -> Path:
+def make_checkpoint(folder: Path, broken: bool = False, head: dict[str, Any] | None = None) -> Path:
     """A complete checkpoint with random weights; `broken`: with a NaN among them."""
     size = TinyVLMConfig(hidden_size=32, vision_layers=1, text_layers=1, heads=2)
     words = build_processor(size)
@@ -155,7 +156,7 @@ def make_checkpoint(folder: Path, broken: bool = False) -> Path:
         contract=CONTRACT.to_dict(),
         cameras=["static"],
         state=["ee.x", "ee.y", "ee.z"],
-        head={"type": "mlp"},
+        head=head or {"type": "mlp"},
         action_statistics={"offset": [0.0] * 4, "scale": [0.02, 0.02, 0.02, 1.0]},  # centimetres, within the limits
     )
     policy = ActionTokenPolicy.from_vlm(vlm, config)
@@ -266,7 +267,11 @@ def test_the_strategy_changes_while_commands_go_on_and_an_unknown_one_is_refused
         since = time.monotonic()
         world.wait(lambda since=since: len(robot.of("arm", since)) > 20, f"commands with {name}")  # type: ignore[misc]
     (answer,) = policy.set_parameters([Parameter("strategy", value="best")])
-    assert answer.reason == "parameter 'strategy': 'best' is not one of: first, receding, ensemble, blend"
+    assert answer.reason == "parameter 'strategy': 'best' is not one of: first, receding, ensemble, blend, rtc"
+    (answer,) = policy.set_parameters([Parameter("strategy", value="rtc")])
+    assert answer.reason.startswith(
+        "strategy 'rtc' needs a policy with head flow or diffusion, not 'mlp' (others: first"
+    )
     assert policy.failure is None
 
 
@@ -444,7 +449,22 @@ def test_a_quality_of_service_is_overridden_by_parameters_and_a_bad_one_refused(
         assert camera.qos_profile.depth == 3
     finally:
         world.close()
-    ended = run_node(f"checkpoint:={checkpoint}", f"{prefix}.reliability:=perhaps")
-    assert ended.returncode == 1
-    assert "perhaps" in ended.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in ended.stderr
+    world = World({"checkpoint": str(checkpoint), f"{prefix}.reliability": "perhaps"})
+    try:
+        with pytest.raises(UserError, match="reliability.*perhaps"):
+            world.start_policy()
+    finally:
+        world.close()
+
+
+def test_decisions_of_a_head_that_draws_go_on_from_one_another(domain_id: int, tmp_path: Path) -> None:
+    drawing = make_checkpoint(tmp_path / "drawing", head={"type": "flow", "width": 16, "steps": 4})
+    world = World({"checkpoint": str(drawing), "strategy": "rtc"})
+    try:
+        policy = world.start_policy()
+        world.robot.play()
+        world.robot.latched.publish(String(data="reach the red block"))
+        world.wait(lambda: len(world.robot.of("arm")) > 40, "commands")
+        assert policy.failure is None
+    finally:
+        world.close()

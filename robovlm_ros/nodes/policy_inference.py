@@ -6,6 +6,7 @@ import dataclasses
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,15 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
+from robovlm_ros.runtime.rtc import Committed
 
 if TYPE_CHECKING:
     from robovlm_ros.runtime.engine import PolicyEngine
 
 POLL_S = 0.05
 """How long inference sleeps at most before it looks whether an observation's grace period is over [s]."""
+REMEMBERED = 10
+"""An inference is expected to take as long as the longest of so many before it."""
 JOIN_S = 10.0
 """How long an inference may take to end [s]."""
 
@@ -37,16 +41,20 @@ class Inference:
         lockstep: bool,
         now: Callable[[], int],
         delay_s: Callable[[], float],
+        committed: Callable[[Observation, int], Committed | None],
         decided: Callable[[ActionChunk, Observation, int, int], bool],
         failed: Callable[[str, str], None],
     ) -> None:
         """`now`: the robot's time [ns]; `delay_s`: by how much to make an inference longer.
 
-        `decided` takes a chunk, its observation, how long the inference took [ns] and the run that it belongs to, and
-        says whether it came in time. `failed` takes one line and the whole story; then the thread has ended.
+        `committed` says what a decision on an observation, that comes at a time [ns], is to go on from. `decided` takes
+        a chunk, its observation, how long the inference took [ns] and the run that it belongs to, and says whether it
+        came in time. `failed` takes one line and the whole story; then the thread has ended.
         """
         self._engine, self._controller, self._lockstep = engine, controller, lockstep
-        self._now, self._delay_s, self._decided, self._failed = now, delay_s, decided, failed
+        self._now, self._delay_s, self._failed = now, delay_s, failed
+        self._committed, self._decided = committed, decided
+        self._lasted_ns: deque[int] = deque(maxlen=REMEMBERED)  # how long inferences took
         self._sensing = threading.Condition()
         self._aligner = Aligner(contract, engine.cameras)
         self._news = self._closing = False
@@ -130,11 +138,13 @@ class Inference:
         return dataclasses.replace(observation, instruction=instruction)
 
     def _decide(self, observation: Observation) -> None:
+        committed = self._committed(observation, self._now() + max(self._lasted_ns, default=0))
         begin_ns = time.perf_counter_ns()
-        chunk = self._engine.infer(observation)
+        chunk = self._engine.infer(observation, committed=committed)
         if self._delay_s():
             self._linger(observation, begin_ns)
-        if self._decided(chunk, observation, time.perf_counter_ns() - begin_ns, self._run):
+        self._lasted_ns.append(time.perf_counter_ns() - begin_ns)
+        if self._decided(chunk, observation, self._lasted_ns[-1], self._run):
             self._pending = None
 
     def _linger(self, observation: Observation, begin_ns: int) -> None:

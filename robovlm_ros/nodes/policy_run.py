@@ -35,6 +35,8 @@ from robovlm_ros.nodes.policy_report import PolicyReport
 from robovlm_ros.nodes.policy_settings import Settings
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.control import Controller
+from robovlm_ros.runtime.rtc import Committed
+from robovlm_ros.runtime.strategies import STRATEGIES, Strategy
 
 INACTIVE = "inactive: nothing is sent until the node is activated"
 
@@ -58,6 +60,7 @@ class PolicyRun:
         self.engine = PolicyEngine.load(
             folder, settings.device, settings.threads, dtype=settings.dtype, attention=settings.attention
         )
+        self._check(strategy)
         self.engine.warm_up()
         gc.freeze()  # collecting all that was loaded would cost tenths of a second, now and then and at the end
         self.told = bool(settings.instruction.strip())  # an empty instruction is one, too
@@ -80,6 +83,7 @@ class PolicyRun:
             lockstep=settings.lockstep,
             now=self._now,
             delay_s=lambda: self._settings.inference_delay_s,
+            committed=self._committed,
             decided=self._decided,
             failed=self._inference_failed,
         )
@@ -120,9 +124,19 @@ class PolicyRun:
     def change(self, settings: Settings) -> None:
         """Other parameters, while running; UserError when they cannot be."""
         strategy = settings.strategy_for(self._contract)
+        self._check(strategy)
         with self._acting:
             self.controller.follow_strategy(strategy)
         self._settings = settings
+
+    def _check(self, strategy: Strategy) -> None:
+        """UserError when this policy's decisions cannot go on from one another."""
+        if strategy.guidance is not None and not self.engine.draws:
+            head = (self.engine.policy.config.head or {}).get("type", "mlp")
+            others = ", ".join(name for name in STRATEGIES if name != "rtc")
+            raise UserError(
+                f"strategy 'rtc' needs a policy with head flow or diffusion, not '{head}' (others: {others})"
+            )
 
     def obey(self, change: Callable[[Guard], None]) -> None:
         """Change the guard, and have the robot obey it at once."""
@@ -178,6 +192,10 @@ class PolicyRun:
         self._inference.wake()
 
     # --- commands ---------------------------------------------------------------------------------------------
+
+    def _committed(self, observation: Observation, arrival_ns: int) -> Committed | None:
+        with self._acting:
+            return self.controller.committed(observation.stamp_ns, arrival_ns)
 
     def _decided(self, chunk: ActionChunk, observation: Observation, inference_ns: int, run: int) -> bool:
         lockstep = self._settings.lockstep

@@ -44,13 +44,16 @@ class Settings:
     """Send commands to ~/dry_run/NAME instead of their topics, for a look at what would be sent."""
     strategy: str = choice("first", STRATEGIES)
     """How decisions become commands: first: the newest alone; receding: of each its first execute_steps actions;
-    ensemble: a weighted mean of all that reach to now; blend: each new one takes over within blend_s."""
+    ensemble: a weighted mean of all that reach to now; blend: each new one takes over within blend_s; rtc: each goes on
+    from what the one before has committed, for heads flow and diffusion."""
     execute_steps: int = limited(4, 1, 1000)
     """Of strategy receding: actions of a chunk that are executed before the next chunk [steps]."""
     ensemble_decay: float = limited(0.01, 0.0, 10.0)
     """Of strategy ensemble: by how much a decision weighs less than the one before it (exponent)."""
     blend_s: float = limited(0.2, 0.0, 5.0)
     """Of strategy blend: time in which a new decision takes over [s]."""
+    rtc_guidance: float = limited(5.0, 0.0, 100.0)
+    """Of strategy rtc: by how much a decision is drawn towards the one before it, at most."""
     inference_delay_s: float = limited(0.0, 0.0, 10.0)
     """Time by which each inference is made longer, computing, to see how a robot copes [s]."""
     statistics_period_s: float = limited(10.0, 0.5, 3600.0)
@@ -64,4 +67,5 @@ class Settings:
             execute_steps=self.execute_steps,
             ensemble_decay=self.ensemble_decay,
             blend_s=self.blend_s,
+            rtc_guidance=self.rtc_guidance,
         )

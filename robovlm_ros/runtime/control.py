@@ -12,6 +12,7 @@ from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.executor import ChunkExecutor
+from robovlm_ros.runtime.rtc import Committed
 from robovlm_ros.runtime.strategies import FIRST, Strategy
 from robovlm_ros.safety import SafetyFilter, Verdict, measured_action
 from robovlm_ros.statistics import Durations, Rate, Shares
@@ -160,6 +161,10 @@ class Controller:
         self._measured = measured_action(self._contract, observation.state)
         self._decided_ns = self._unanswered_ns = observation.stamp_ns
         return True
+
+    def committed(self, stamp_ns: int, arrival_ns: int) -> Committed | None:
+        """See `ChunkExecutor.committed`; in lockstep decisions come at once."""
+        return self._executor.committed(stamp_ns, None if self._lockstep else arrival_ns)
 
     def tick(self, now_ns: int) -> None:
         """The loop that sends has come round, at this steady time [ns]: counts the periods that it missed."""

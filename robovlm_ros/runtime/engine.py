@@ -14,8 +14,10 @@ from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
+from robovlm_ros.runtime.rtc import Committed, soft_mask
 from robovlm_ros.vlm.checkpoint import load_policy, resolve_device
 from robovlm_ros.vlm.context import Context
+from robovlm_ros.vlm.heads.generative import GenerativeHead, Guide
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
@@ -84,6 +86,11 @@ class PolicyEngine:
         """Actions of one chunk [steps]."""
         return int(self.policy.config.chunk_size)
 
+    @property
+    def draws(self) -> bool:
+        """Whether its head draws chunks from noise, so that they can go on from what is committed."""
+        return isinstance(self.policy.head, GenerativeHead)
+
     def reset(self) -> None:
         """Forget what was seen before, as an episode's end asks.
 
@@ -93,10 +100,16 @@ class PolicyEngine:
         self.memory = None
 
     @torch.inference_mode()
-    def infer(self, observation: Observation, clock: Callable[[], float] = time.perf_counter) -> ActionChunk:
+    def infer(
+        self,
+        observation: Observation,
+        clock: Callable[[], float] = time.perf_counter,
+        committed: Committed | None = None,
+    ) -> ActionChunk:
         """The actions that this observation calls for, due from its stamp on.
 
-        A NaN that the model makes stays in the chunk; whoever sends commands must refuse it. ``clock`` [s] only
+        With ``committed`` they begin with what is frozen of it, and go on from the rest of it; that needs `draws`. A
+        NaN that the model makes stays in the chunk; whoever sends commands must refuse it. ``clock`` [s] only
         measures `stages_s`.
         """
         marks = [clock()]
@@ -111,7 +124,9 @@ class PolicyEngine:
         known = {*family.text_keys, "image_embeds", "state"}
         memory = self.memory if self.memory and self.memory.serves(observation, self._longest_ns) else None
         history = None if memory is None else memory.history
-        output = self.policy(**{key: value for key, value in inputs.items() if key in known}, history=history)
+        guided = {} if committed is None else {"guide": self._guide(committed, observation)}
+        given = {key: value for key, value in inputs.items() if key in known}
+        output = self.policy(**given, history=history, **guided)
         decided = output.actions[0]  # (C, A)
         self.memory = None
         if output.history is not None and bool(output.latents.isfinite().all()):
@@ -120,11 +135,25 @@ class PolicyEngine:
             )
         marks.append(clock())
         actions = self.processor.actions(decided, observation.state)
+        if committed is not None and np.isfinite(actions).all():
+            frozen = min(committed.frozen, len(actions))
+            actions[:frozen] = committed.actions[:frozen]
         marks.append(clock())
         names = ("prepare", "vision", "decode", "restore")
         self.stages_s = {name: marks[i + 1] - marks[i] for i, name in enumerate(names)}
         due = observation.stamp_ns + np.arange(len(actions), dtype=np.int64) * self.contract.step_ns
         return ActionChunk(actions=actions, due_ns=due, instruction=observation.instruction)
+
+    def _guide(self, committed: Committed, observation: Observation) -> Guide:
+        """What is committed, in the numbers of the head."""
+        reach, size = min(len(committed.actions), self.chunk_size), self.chunk_size
+        known = np.concatenate(
+            [committed.actions[:reach], np.repeat(committed.actions[reach - 1 : reach], size - reach, 0)]
+        )
+        wanted = self.processor.targets(known, observation.state)  # (C, A)
+        weights = torch.from_numpy(soft_mask(size, reach, committed.frozen).astype(np.float32))  # (C,)
+        place = self.policy.device
+        return Guide(chunk=wanted.to(place), weights=weights.to(place), limit=committed.guidance)
 
     def warm_up(self, count: int = 3) -> None:
         """Run on blank observations, so that the first real one takes no longer than the next."""

@@ -13,6 +13,7 @@ from robovlm_ros import rotation
 from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.runtime.rtc import Committed
 from robovlm_ros.runtime.strategies import FIRST, Decision, Strategy
 
 
@@ -76,6 +77,19 @@ class ChunkExecutor:
         if not self._decisions:
             raise ValueError("there is no decision")
         return self._said(self._decisions[-1].chunk, now_ns)
+
+    def committed(self, stamp_ns: int, arrival_ns: int | None) -> Committed | None:
+        """What the newest decision says of the steps of one that will rest on an observation of this stamp and come at
+        `arrival_ns`, None: at once; None: there is nothing that a decision should go on from."""
+        if not self._decisions or self.strategy.guidance is None or self._too_old(self._decisions[-1], stamp_ns):
+            return None
+        chunk = self._decisions[-1].chunk
+        due_ns = np.arange(stamp_ns, int(chunk.due_ns[-1]) + 1, self._step_ns, dtype=np.int64)
+        actions = np.array([self._said(chunk, int(due)) for due in due_ns])  # (n, action_dim)
+        if not len(due_ns) or stamp_ns < int(chunk.due_ns[0]) or not np.isfinite(actions).all():
+            return None
+        frozen = 0 if arrival_ns is None else (arrival_ns - stamp_ns) // self._step_ns + 2  # on its way to the last
+        return Committed(actions=actions, frozen=min(frozen, len(actions)), guidance=self.strategy.guidance)
 
     def ahead(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """(n, action_dim) actions that are due after `now_ns` and (n,) when [ns]; none without a chunk."""

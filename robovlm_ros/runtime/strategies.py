@@ -6,6 +6,7 @@ due times alone, so that the time that inference took needs no handling of its o
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from robovlm_ros.action import ActionChunk
 from robovlm_ros.errors import UserError
 
-STRATEGIES = ("first", "receding", "ensemble", "blend")
+STRATEGIES = ("first", "receding", "ensemble", "blend", "rtc")
 """Names of the strategies."""
 MEMORY = 64
 """Decisions that a strategy remembers at most."""
@@ -43,9 +44,13 @@ class Strategy:
     """Shares of the decisions. A leading one that has none never gets one again, and is forgotten."""
     memory: int = MEMORY
     """Decisions to remember; of more, the oldest and the newest ones stay."""
+    guidance: float | None = None
+    """How much a decision is drawn towards the one before it, at most; None: it is made anew."""
 
 
-def make_strategy(name: str, *, step_ns: int, execute_steps: int, ensemble_decay: float, blend_s: float) -> Strategy:
+def make_strategy(
+    name: str, *, step_ns: int, execute_steps: int, ensemble_decay: float, blend_s: float, rtc_guidance: float = 5.0
+) -> Strategy:
     """The strategy of that name; UserError with the valid ones otherwise.
 
     - ``first``: the newest decision alone.
@@ -53,6 +58,8 @@ def make_strategy(name: str, *, step_ns: int, execute_steps: int, ensemble_decay
     - ``ensemble``: all chunks that reach to now, weighted exp(-`ensemble_decay` i), i = 0 for the oldest (Zhao et al.
       2023, "Learning Fine-Grained Bimanual Manipulation with Low-Cost Hardware", section IV-A).
     - ``blend``: each new decision takes over linearly within `blend_s`; the command has no jump.
+    - ``rtc``: each new decision begins with what the one before has committed, and is drawn towards the rest of it by
+      at most `rtc_guidance` (`robovlm_ros.runtime.rtc`).
     """
     if name == "first":
         return FIRST
@@ -64,6 +71,8 @@ def make_strategy(name: str, *, step_ns: int, execute_steps: int, ensemble_decay
         return Strategy(weights=lambda decisions, now_ns: _ensemble(decisions, now_ns, ensemble_decay, step_ns))
     if name == "blend":
         return Strategy(weights=lambda decisions, now_ns: _blend(decisions, now_ns, blend_s))
+    if name == "rtc":
+        return dataclasses.replace(FIRST, guidance=rtc_guidance)
     raise UserError(f"strategy '{name}' is not one of: {', '.join(STRATEGIES)}")
 
 

@@ -18,6 +18,7 @@ from robovlm_ros.vlm.context import Context, read, read_window
 from robovlm_ros.vlm.heads import build_head
 from robovlm_ros.vlm.heads.base import HeadShape
 from robovlm_ros.vlm.heads.discrete import DiscreteHead
+from robovlm_ros.vlm.heads.generative import Guide
 from robovlm_ros.vlm.latents import pool_latents
 from robovlm_ros.vlm.resampler import Resampler, read_resampler
 from robovlm_ros.vlm.sequence import Tokens, gather
@@ -203,6 +204,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         history: torch.Tensor | Context | None = None,
         actions: torch.Tensor | None = None,
         valid: torch.Tensor | None = None,
+        guide: Guide | None = None,
         **images: torch.Tensor,
     ) -> ActionTokenOutput:
         """Loss when targets are given, else actions; all normalised.
@@ -225,6 +227,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
                 targets.
             actions: (B, C, A) targets, 0 or 1 where binary.
             valid: (B, C) 1 for target steps that count; all of them by default.
+            guide: what the actions are drawn towards; for running, with a head that draws them from noise.
             images: further tensors of the backbone's own processor, that say where images lie for instance.
         """
         if (pixel_values is None) == (image_embeds is None):
@@ -251,7 +254,7 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
         window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)
         if actions is None:
-            decided = self.head(window)  # (B, W, C, A)
+            decided = self.head(window) if guide is None else self.head(window, guide)  # (B, W, C, A)
             return ActionTokenOutput(
                 actions=decided if windowed else decided[:, -1],
                 latents=latents,

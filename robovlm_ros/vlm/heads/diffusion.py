@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,10 +74,7 @@ class DiffusionHead(GenerativeHead):
     def generate(self, latents: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """DDIM without noise of its own (eta = 0): x_j = sqrt(s_j) a + sqrt(1 - s_j) e with the a and e that v says."""
         assert self.network is not None
-        count, shares = self.options.noise_steps, signal_shares(self.options.noise_steps)
-        ladder = (
-            np.round(np.linspace(count, 0, self.options.steps, endpoint=False)).astype(int) - 1
-        )  # from the noisiest
+        count, shares, ladder = self.options.noise_steps, signal_shares(self.options.noise_steps), self.noise_ladder()
         after = [*shares[ladder[1:]], 1.0]
         chunk = noise
         for step, following in zip(ladder, after, strict=True):
@@ -86,3 +84,28 @@ class DiffusionHead(GenerativeHead):
             clean, noisy = signal * chunk - spread * velocity, spread * chunk + signal * velocity
             chunk = float(following) ** 0.5 * clean + float(1 - following) ** 0.5 * noisy
         return chunk
+
+    def noise_ladder(self) -> NDArray[np.int64]:
+        """(steps,) the steps of noise that running takes, from the noisiest."""
+        count = self.options.noise_steps
+        return np.round(np.linspace(count, 0, self.options.steps, endpoint=False)).astype(np.int64) - 1
+
+    def ladder(self) -> list[tuple[float, float]]:
+        """But for its scale sqrt(s) a + sqrt(1 - s) e is (1 - t) e + t a, t = sqrt(s) / (sqrt(s) + sqrt(1 - s))."""
+        signal = np.sqrt(signal_shares(self.options.noise_steps)[self.noise_ladder()])
+        times = [*(signal / (signal + np.sqrt(1 - signal**2))).tolist(), 1.0]
+        return list(itertools.pairwise(times))
+
+    def begin(self, noise: torch.Tensor) -> torch.Tensor:
+        first = self.ladder()[0][0]
+        return noise * float(np.hypot(first, 1 - first))
+
+    def estimate(self, mixed: torch.Tensor, step: int, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.network is not None
+        place = int(self.noise_ladder()[step])
+        share = float(signal_shares(self.options.noise_steps)[place])
+        signal, spread = share**0.5, (1 - share) ** 0.5
+        chunk = mixed * (signal + spread)
+        time = mixed.new_full(mixed.shape[:2], (place + 1) / self.options.noise_steps)
+        velocity = self.network(chunk, time, latents)
+        return signal * chunk - spread * velocity, spread * chunk + signal * velocity

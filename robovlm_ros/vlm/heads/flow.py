@@ -43,3 +43,13 @@ class FlowHead(GenerativeHead):
             time = noise.new_full(noise.shape[:2], step / self.options.steps)
             chunk = chunk + self.network(chunk, time, latents) / self.options.steps
         return chunk
+
+    def ladder(self) -> list[tuple[float, float]]:
+        count = self.options.steps
+        return [(step / count, (step + 1) / count) for step in range(count)]
+
+    def estimate(self, mixed: torch.Tensor, step: int, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.network is not None
+        share = step / self.options.steps
+        velocity = self.network(mixed, mixed.new_full(mixed.shape[:2], share), latents)
+        return mixed + (1 - share) * velocity, mixed - share * velocity

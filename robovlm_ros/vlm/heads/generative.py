@@ -42,6 +42,18 @@ class GenerativeOptions:
         check_binary_weight(self.binary_weight)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Guide:
+    """What a chunk is drawn towards: the decision before it, where it reaches."""
+
+    chunk: torch.Tensor
+    """(C, A) normalised actions; where their weight is 0 they are of no account."""
+    weights: torch.Tensor
+    """(C,) how much each of them counts, 1 for those that are committed."""
+    limit: float = 5.0
+    """Largest factor of the guidance, beta."""
+
+
 class ChunkNetwork(nn.Module):
     """(noisy chunk, time, latents) → what to change: a residual MLP."""
 
@@ -115,6 +127,42 @@ class GenerativeHead(PolicyHead):
         """(B, W, C, n) continuous dimensions from standard normal noise (B, W, C, n)."""
         raise NotImplementedError
 
+    def ladder(self) -> list[tuple[float, float]]:
+        """Time before and after each step from noise, 0, to a chunk, 1."""
+        raise NotImplementedError
+
+    def estimate(self, mixed: torch.Tensor, step: int, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The chunk a and the noise e, (B, W, C, n) each, of which the network takes (1 - t) e + t a to be made."""
+        raise NotImplementedError
+
+    def generate_guided(
+        self, latents: torch.Tensor, noise: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, limit: float
+    ) -> torch.Tensor:
+        """(B, W, C, n) continuous dimensions from noise (B, W, C, n), drawn towards (C, n) by weights (C,).
+
+        Real-time chunking (Black, Galliker and Levine 2025, "Real-Time Execution of Action Chunking Flow Policies", eq.
+        2 to 4): at each time t the flow a - e is corrected by min(beta, (1 - t) / (t r^2)) J^T W (wanted - a), where a
+        is the chunk that the network expects, J its Jacobian and r^2 = (1 - t)^2 / (t^2 + (1 - t)^2). Diffusion takes
+        the same way: in these coordinates DDIM is an Euler step along a - e.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            latents, wanted = latents.detach().clone(), wanted.detach().clone()  # those of inference know no gradient
+            share = weights.detach().clone()[:, None]  # (C, 1)
+            mixed = self.begin(noise.detach().clone())
+            for step, (time, after) in enumerate(self.ladder()):
+                mixed.requires_grad_()
+                clean, noisy = self.estimate(mixed, step, latents)
+                error = (wanted - clean.detach()) * share  # (B, W, C, n)
+                (pull,) = torch.autograd.grad(clean, mixed, grad_outputs=error.to(clean.dtype))
+                odds = time * (1 - time)
+                factor = min(limit, (time**2 + (1 - time) ** 2) / odds) if odds > 0 else limit
+                mixed = (mixed + (after - time) * (clean - noisy + factor * pull)).detach()
+        return mixed
+
+    def begin(self, noise: torch.Tensor) -> torch.Tensor:
+        """The noise (B, W, C, n) that running begins with, as (1 - t) e + t a at the ladder's first time."""
+        return noise
+
     def loss(self, latents: torch.Tensor, actions: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         binary = self.binary
         total = latents.new_zeros(())
@@ -132,12 +180,16 @@ class GenerativeHead(PolicyHead):
             total = total + self.options.binary_weight * masked_mean(error, valid)
         return total
 
-    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+    def forward(self, latents: torch.Tensor, guide: Guide | None = None) -> torch.Tensor:
         batch, window = latents.shape[:2]
         actions = latents.new_empty(batch, window, self.shape.chunk_size, len(self.shape.binary))
         if self.network is not None:
-            drawn = self.fixed_noise().to(latents.device)  # (C, n)
-            chunk = self.generate(latents, drawn.expand(batch, window, -1, -1))  # (B, W, C, n)
+            drawn = self.fixed_noise().to(latents.device).expand(batch, window, -1, -1)  # (B, W, C, n)
+            if guide is None:
+                chunk = self.generate(latents, drawn)  # (B, W, C, n)
+            else:
+                wanted = guide.chunk[:, ~self.binary]  # (C, n)
+                chunk = self.generate_guided(latents, drawn, wanted, guide.weights, guide.limit)
             actions[..., ~self.binary] = chunk.to(actions.dtype)
         if self.decide is not None:
             actions[..., self.binary] = self._logits(latents).sigmoid()
