@@ -451,7 +451,7 @@ def test_a_quality_of_service_is_overridden_by_parameters_and_a_bad_one_refused(
         world.close()
     world = World({"checkpoint": str(checkpoint), f"{prefix}.reliability": "perhaps"})
     try:
-        with pytest.raises(UserError, match="reliability.*perhaps"):
+        with pytest.raises(UserError, match=r"reliability.*perhaps"):
             world.start_policy()
     finally:
         world.close()
