@@ -437,3 +437,43 @@ def test_doctor_counts_failed_checks_and_reports_on_them(ros2: Ros2) -> None:
     assert "   TOPIC LIST\n" in done.out
     assert "\ntopic               : /camera/image_raw\npublisher count     : 1\nsubscriber count    : 0\n" in done.out
     assert ros2("wtf").code == 0
+
+
+WATCHED = """
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.qos import qos_profile_system_default
+from rclpy.service_introspection import ServiceIntrospectionState
+from std_srvs.srv import SetBool
+
+def answer(request, response):
+    response.message = "grüße"
+    return response
+
+rclpy.init()
+node = rclpy.create_node("watched")
+service = node.create_service(SetBool, "ask", answer)
+service.configure_introspection(node.get_clock(), qos_profile_system_default, ServiceIntrospectionState.CONTENTS)
+client = node.create_client(SetBool, "ask")
+node.create_timer(0.2, lambda: client.call_async(SetBool.Request(data=True)))
+print("ready")
+try:
+    rclpy.spin(node)
+except (KeyboardInterrupt, ExternalShutdownException):
+    pass
+"""
+
+
+def test_what_a_watched_service_is_asked_and_answers_is_shown(
+    domain_id: int, program: Callable[..., subprocess.Popen[str]]
+) -> None:
+    watched = program(WATCHED)
+    assert watched.stdout is not None
+    assert watched.stdout.readline() == "ready\n"
+    done = interrupted(dict(os.environ), ["service", "echo", "/ask"], "message: grüße\n---\n")
+    events = yaml.safe_load_all(done.out[done.out.index("info:") :].rsplit("---", 1)[0])
+    told = {event["info"]["event_type"]: event for event in events}
+    assert list(told["RESPONSE_SENT"]) == ["info", "request", "response"]
+    assert told["REQUEST_RECEIVED"]["request"] == [{"data": True}]
+    assert told["RESPONSE_SENT"]["response"] == [{"success": False, "message": "grüße"}]
+    assert told["RESPONSE_SENT"]["info"]["sequence_number"] > 0

@@ -53,7 +53,7 @@ class _InterfaceLoader(Loader):
             if name not in known:
                 # Services' halves are importable too, as std_srvs.srv.Trigger_Request is in ROS 2.
                 stem, _, side = name.rpartition("_")
-                if kind == "srv" and side in ("Request", "Response") and stem in known:
+                if kind == "srv" and side in ("Request", "Response", "Event") and stem in known:
                     return message_class(f"{package}/srv/{name}")
                 raise AttributeError(f"module '{package}.{kind}' has no attribute '{name}'")
             try:

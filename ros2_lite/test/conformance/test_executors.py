@@ -18,6 +18,8 @@ from rclpy.executors import (
     TimeoutException,
 )
 from rclpy.task import Future
+from rclpy.waitable import NumberOfEntities, Waitable
+from std_msgs.msg import String
 
 BOTH = pytest.mark.parametrize("kind", [SingleThreadedExecutor, MultiThreadedExecutor])
 
@@ -327,3 +329,70 @@ def test_entities_made_and_destroyed_while_spinning_are_no_trouble(stage: Any, n
         timer = node.create_timer(0.01, done.set)
         assert done.wait(15)
         node.destroy_timer(timer)
+
+
+class Several(Waitable):
+    """Waits for a subscription, a guard condition and a timer, and counts what came of each."""
+
+    def __init__(self, subscription: Any, guard: Any, timer: Any) -> None:
+        super().__init__(ReentrantCallbackGroup())
+        self.handles = subscription.handle, guard.handle, timer.handle
+        self.indices: list[int] = []
+        self.ready: list[str] = []
+        self.done: dict[str, Any] = {}
+
+    def get_num_entities(self) -> NumberOfEntities:
+        return NumberOfEntities(num_subs=1, num_gcs=1, num_timers=1)
+
+    def add_to_wait_set(self, wait_set: Any) -> None:
+        subscription, guard, timer = self.handles
+        self.indices = [
+            wait_set.add_subscription(subscription),
+            wait_set.add_guard_condition(guard),
+            wait_set.add_timer(timer),
+        ]
+
+    def is_ready(self, wait_set: Any) -> bool:
+        kinds = ("subscription", "guard_condition", "timer")
+        self.ready = [kind for kind, i in zip(kinds, self.indices, strict=True) if wait_set.is_ready(kind, i)]
+        return bool(self.ready)
+
+    def take_data(self) -> dict[str, Any]:
+        taken: dict[str, Any] = dict.fromkeys(self.ready, True)
+        if "subscription" in taken:
+            taken["subscription"] = self.handles[0].take_message(String, False)[0].data
+        if "timer" in taken:
+            self.handles[2].call_timer()
+        return taken
+
+    async def execute(self, taken_data: dict[str, Any]) -> None:
+        self.done.update(taken_data)
+
+
+def test_a_waitable_of_ones_own_waits_for_several_things(stage: Any, node: Any) -> None:
+    owner = stage.node("owner")
+    stage.executor.remove_node(owner)  # the waitable handles what it has
+    subscription = owner.create_subscription(String, "words", lambda message: None, 10)
+    guard = owner.create_guard_condition(lambda: None)
+    timer = owner.create_timer(0.01, lambda: None)
+    waitable = Several(subscription, guard, timer)
+    node.add_waitable(waitable)
+    assert waitable in list(node.waitables)
+    assert stage.until(lambda: waitable.done == {"timer": True})
+    guard.trigger()
+    assert stage.until(lambda: "guard_condition" in waitable.done)
+    publisher = node.create_publisher(String, "words", 10)
+    assert stage.until(lambda: publisher.get_subscription_count() == 1)
+    publisher.publish(String(data="hello"))
+    assert stage.until(lambda: waitable.done.get("subscription") == "hello")
+    node.remove_waitable(waitable)
+    waitable.done.clear()
+    for _ in range(3):
+        stage.executor.spin_once(timeout_sec=0.02)
+    assert not waitable.done
+
+
+def test_numbers_of_entities_add_up() -> None:
+    total = NumberOfEntities(1, 2, 3, 4, 5, 6) + NumberOfEntities(10, 20, 30, 40, 50, 60)
+    assert (total.num_subscriptions, total.num_guard_conditions, total.num_timers) == (11, 22, 33)
+    assert (total.num_clients, total.num_services, total.num_events) == (44, 55, 66)

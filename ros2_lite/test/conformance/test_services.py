@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.qos import qos_profile_system_default
+from rclpy.service_introspection import ServiceIntrospectionState
+from service_msgs.msg import ServiceEventInfo
 from std_srvs.srv import SetBool, Trigger
 
 
@@ -111,3 +114,40 @@ def test_services_and_clients_are_listed_and_destroyed(node: Any) -> None:
 def test_a_service_type_cannot_be_instantiated() -> None:
     with pytest.raises(NotImplementedError):
         SetBool()
+
+
+def test_both_sides_of_calls_can_be_watched(stage: Any, node: Any) -> None:
+    seen: dict[int, Any] = {}
+    service = node.create_service(SetBool, "ask", answer)
+    client = node.create_client(SetBool, "ask")
+    node.create_subscription(
+        SetBool.Event, "ask/_service_event", lambda event: seen.update({event.info.event_type: event}), 10
+    )
+    kinds = {
+        ServiceEventInfo.REQUEST_SENT,
+        ServiceEventInfo.REQUEST_RECEIVED,
+        ServiceEventInfo.RESPONSE_SENT,
+        ServiceEventInfo.RESPONSE_RECEIVED,
+    }
+    for state in (ServiceIntrospectionState.METADATA, ServiceIntrospectionState.CONTENTS):
+        for side in (client, service):
+            side.configure_introspection(node.get_clock(), qos_profile_system_default, state)
+        assert client.wait_for_service(timeout_sec=10)
+        topic = f"{stage.namespace}/ask/_service_event"
+        assert stage.until(lambda topic=topic: node.count_publishers(topic) == 2)
+        seen.clear()
+        # Discovery of the new publishers by the subscription is not to be seen from outside: call until all came.
+        while len(seen) < 4:
+            assert stage.result(client.call_async(SetBool.Request(data=True))).success
+            stage.until(lambda: len(seen) == 4, timeout=1.0)
+        assert set(seen) == kinds
+        assert len({bytes(event.info.client_gid) for event in seen.values()}) == 1
+        requests = [len(seen[kind].request) for kind in sorted(kinds)]
+        responses = [len(seen[kind].response) for kind in sorted(kinds)]
+        with_contents = state == ServiceIntrospectionState.CONTENTS
+        assert requests == ([1, 1, 0, 0] if with_contents else [0, 0, 0, 0])
+        assert responses == ([0, 0, 1, 1] if with_contents else [0, 0, 0, 0])
+    assert seen[ServiceEventInfo.RESPONSE_RECEIVED].response[0].message == "yes"
+    for side in (client, service):
+        side.configure_introspection(node.get_clock(), qos_profile_system_default, ServiceIntrospectionState.OFF)
+    assert stage.until(lambda: node.count_publishers(topic) == 0)

@@ -307,3 +307,13 @@ def test_best_available_follows_the_endpoints_that_are_there(stage: Any, node: A
     assert stage.until(lambda: node.count_publishers("offered") == 1)
     found = node.get_publishers_info_by_topic("offered")[0].qos_profile
     assert (found.reliability, found.durability) == (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def test_endpoints_listen_for_incompatible_policies_and_types_unless_told_not_to(node: Any) -> None:
+    publisher = node.create_publisher(String, "words", 10)
+    subscription = node.create_subscription(String, "words", lambda message: None, 10)
+    assert [len(endpoint.event_handlers) for endpoint in (publisher, subscription)] == [2, 2]
+    silent = PublisherEventCallbacks(use_default_callbacks=False)
+    assert not node.create_publisher(String, "words", 10, event_callbacks=silent).event_handlers
+    asked = SubscriptionEventCallbacks(incompatible_type=print, use_default_callbacks=False)
+    assert len(node.create_subscription(String, "words", print, 10, event_callbacks=asked).event_handlers) == 1

@@ -95,6 +95,16 @@ def message_class(full_name: str) -> Any:
     return found
 
 
+class _Late:
+    """A message class as an attribute of a class, made when it is first asked for."""
+
+    def __init__(self, full_name: str) -> None:
+        self._full_name = full_name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return message_class(self._full_name)
+
+
 def service_class(package: str, name: str) -> Any:
     """The class of a service: a holder of ``Request`` and ``Response``."""
     key = f"{package}/srv/{name}"
@@ -104,6 +114,7 @@ def service_class(package: str, name: str) -> Any:
             body = {
                 "Request": message_class(f"{key}_Request"),
                 "Response": message_class(f"{key}_Response"),
+                "Event": _Late(f"{key}_Event"),
                 "_name": key,
                 "__module__": f"{package}.srv",
                 "__doc__": f"Service {key}.",

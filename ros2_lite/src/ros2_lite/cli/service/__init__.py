@@ -8,6 +8,7 @@ from ros2_lite.cli import verbs
 
 VERBS = {
     "call": "Call a service",
+    "echo": "Echo a service",
     "find": "Output a list of available services of a given type",
     "info": "Print information about a service",
     "list": "Output a list of available services",

@@ -14,6 +14,7 @@ from rclpy.publisher import Publisher
 from rclpy.service import Service
 from rclpy.subscription import Subscription
 from rclpy.timer import Rate, Timer
+from rclpy.waitable import Waitable, WaitableEntity
 
 
 class NodeEntities:
@@ -31,6 +32,7 @@ class NodeEntities:
         self._timers: list[Timer] = []
         self._guards: list[GuardCondition] = []
         self._rclpy_events: list[EventHandler] = []
+        self._rclpy_waitables: list[WaitableEntity] = []
         self._rclpy_rates: dict[Rate, Timer] = {}
 
     def _rclpy_changed(self) -> None:
@@ -60,6 +62,22 @@ class NodeEntities:
     def guards(self) -> Iterator[GuardCondition]:
         yield from self._guards
 
+    @property
+    def waitables(self) -> Iterator[Any]:
+        yield from self._rclpy_events
+        yield from [entity.waitable for entity in self._rclpy_waitables]
+
+    def add_waitable(self, waitable: Waitable) -> None:
+        """Let the executor handle a waitable of one's own."""
+        self._rclpy_waitables.append(WaitableEntity(waitable))
+        self._rclpy_changed()
+
+    def remove_waitable(self, waitable: Waitable) -> None:
+        """Leave a waitable alone from now on.  ValueError when it was not added."""
+        index = [entity.waitable for entity in self._rclpy_waitables].index(waitable)
+        self._rclpy_waitables.pop(index).destroy()
+        self._rclpy_changed()
+
     def _rclpy_entities(self) -> list[Entity]:
         """Everything that the executor handles, timers first."""
         return [
@@ -69,6 +87,7 @@ class NodeEntities:
             *self._clients,
             *self._services,
             *self._rclpy_events,
+            *self._rclpy_waitables,
         ]
 
     def destroy_publisher(self, publisher: Publisher) -> bool:

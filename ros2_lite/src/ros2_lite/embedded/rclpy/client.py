@@ -12,10 +12,18 @@ from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.publisher import wait_until
 from rclpy.service import Pair, RequestHeader, take
+from rclpy.service_introspection import (
+    REQUEST_SENT,
+    RESPONSE_RECEIVED,
+    Introspection,
+    MakePublisher,
+    ServiceIntrospectionState,
+)
 from rclpy.task import Future
 
 if TYPE_CHECKING:
     from rclpy.callback_groups import CallbackGroup
+    from rclpy.clock import Clock
     from rclpy.context import Context
     from rclpy.qos import QoSProfile
 
@@ -36,6 +44,7 @@ class Client(Entity):
         callback_group: CallbackGroup,
         *,
         logger: RcutilsLogger,
+        make_publisher: MakePublisher,
         on_destroy: Callable[[Client], None],
     ) -> None:
         super().__init__(callback_group)
@@ -51,6 +60,7 @@ class Client(Entity):
         self._numbers = itertools.count(1)
         self._pending: dict[int, Future] = {}
         self._lock = threading.Lock()
+        self._introspection = Introspection(srv_type, srv_name, make_publisher)
 
     # Replies only finish futures, which is short: no need to wait for a free thread, or for the group.
     inline = True
@@ -98,6 +108,7 @@ class Client(Entity):
         except RCLError:
             self.remove_pending_request(future)
             raise
+        self._introspection.tell(REQUEST_SENT, self._identity, number, request)
         return future
 
     def _await_reply_path(self) -> None:
@@ -132,13 +143,21 @@ class Client(Entity):
             return None  # a reply to another client of the same service
         with self._lock:
             future = self._pending.pop(taken[0].sequence_number, None)
+        self._introspection.tell(RESPONSE_RECEIVED, self._identity, taken[0].sequence_number, taken[1])
         if future is None:
             return None
         future._set_executor(self._executor())
         return future.set_result, (taken[1],)
 
+    def configure_introspection(
+        self, clock: Clock, service_event_qos_profile: QoSProfile, introspection_state: ServiceIntrospectionState
+    ) -> None:
+        """Publish the client's side of each call on ``SERVICE/_service_event``, or stop to."""
+        self._introspection.configure(clock, service_event_qos_profile, introspection_state)
+
     def destroy(self) -> None:
         if self._open:
             super().destroy()
+            self._introspection.close()
             self._pair.close()
             self._on_destroy(self)

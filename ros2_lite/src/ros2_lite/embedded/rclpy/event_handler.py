@@ -107,10 +107,13 @@ QoSPublisherMatchedInfo = QoSSubscriptionMatchedInfo
 
 _PUBLISHER = QoSPublisherEventType
 _SUBSCRIPTION = QoSSubscriptionEventType
+_NEVER = ""
+"""For events that can be asked for and do not come: Cyclone DDS reports no topics of another type, in ROS 2 either."""
 _EVENTS: dict[IntEnum, tuple[str, Any]] = {
     _PUBLISHER.RCL_PUBLISHER_OFFERED_DEADLINE_MISSED: ("offered_deadline_missed", QoSOfferedDeadlineMissedInfo),
     _PUBLISHER.RCL_PUBLISHER_LIVELINESS_LOST: ("liveliness_lost", QoSLivelinessLostInfo),
     _PUBLISHER.RCL_PUBLISHER_OFFERED_INCOMPATIBLE_QOS: ("offered_incompatible_qos", QoSOfferedIncompatibleQoSInfo),
+    _PUBLISHER.RCL_PUBLISHER_INCOMPATIBLE_TYPE: (_NEVER, IncompatibleTypeInfo),
     _PUBLISHER.RCL_PUBLISHER_MATCHED: ("publication_matched", QoSPublisherMatchedInfo),
 }
 _SUBSCRIPTION_EVENTS: dict[IntEnum, tuple[str, Any]] = {
@@ -124,6 +127,7 @@ _SUBSCRIPTION_EVENTS: dict[IntEnum, tuple[str, Any]] = {
         QoSRequestedIncompatibleQoSInfo,
     ),
     _SUBSCRIPTION.RCL_SUBSCRIPTION_MESSAGE_LOST: ("sample_lost", QoSMessageLostInfo),
+    _SUBSCRIPTION.RCL_SUBSCRIPTION_INCOMPATIBLE_TYPE: (_NEVER, IncompatibleTypeInfo),
     _SUBSCRIPTION.RCL_SUBSCRIPTION_MATCHED: ("subscription_matched", QoSSubscriptionMatchedInfo),
 }
 _POLICIES = {
@@ -157,11 +161,12 @@ class EventHandler(Entity):
         self.event_type = event_type
         self._endpoint = parent_impl
         self._status, self._info = known[event_type]
-        parent_impl.watch(self._status)
+        if self._status != _NEVER:
+            parent_impl.watch(self._status)
         self.condition = parent_impl.handle
 
     def _take(self) -> Work | None:
-        if not self._endpoint.is_open or not self._open:
+        if not self._endpoint.is_open or not self._open or self._status == _NEVER:
             return None
         status = self._endpoint.status(self._status)
         values = {name: getattr(status, name) for name in self._info._fields if hasattr(status, name)}
@@ -206,6 +211,9 @@ class SubscriptionEventCallbacks:
         incompatible = self.incompatible_qos
         if incompatible is None and self.use_default_callbacks:
             incompatible = _warning(_NEW_PUBLISHER.format(topic), logger)
+        other_type = self.incompatible_type
+        if other_type is None and self.use_default_callbacks:
+            other_type = _type_warning(topic, logger)
         return [
             (event, callback)
             for event, callback in (
@@ -213,7 +221,7 @@ class SubscriptionEventCallbacks:
                 (_SUBSCRIPTION.RCL_SUBSCRIPTION_REQUESTED_INCOMPATIBLE_QOS, incompatible),
                 (_SUBSCRIPTION.RCL_SUBSCRIPTION_LIVELINESS_CHANGED, self.liveliness),
                 (_SUBSCRIPTION.RCL_SUBSCRIPTION_MESSAGE_LOST, self.message_lost),
-                (_SUBSCRIPTION.RCL_SUBSCRIPTION_INCOMPATIBLE_TYPE, self.incompatible_type),
+                (_SUBSCRIPTION.RCL_SUBSCRIPTION_INCOMPATIBLE_TYPE, other_type),
                 (_SUBSCRIPTION.RCL_SUBSCRIPTION_MATCHED, self.matched),
             )
             if callback is not None
@@ -244,13 +252,16 @@ class PublisherEventCallbacks:
         incompatible = self.incompatible_qos
         if incompatible is None and self.use_default_callbacks:
             incompatible = _warning(_NEW_SUBSCRIPTION.format(topic), logger)
+        other_type = self.incompatible_type
+        if other_type is None and self.use_default_callbacks:
+            other_type = _type_warning(topic, logger)
         return [
             (event, callback)
             for event, callback in (
                 (_PUBLISHER.RCL_PUBLISHER_OFFERED_DEADLINE_MISSED, self.deadline),
                 (_PUBLISHER.RCL_PUBLISHER_LIVELINESS_LOST, self.liveliness),
                 (_PUBLISHER.RCL_PUBLISHER_OFFERED_INCOMPATIBLE_QOS, incompatible),
-                (_PUBLISHER.RCL_PUBLISHER_INCOMPATIBLE_TYPE, self.incompatible_type),
+                (_PUBLISHER.RCL_PUBLISHER_INCOMPATIBLE_TYPE, other_type),
                 (_PUBLISHER.RCL_PUBLISHER_MATCHED, self.matched),
             )
             if callback is not None
@@ -284,5 +295,12 @@ def _warning(text: str, logger: RcutilsLogger) -> Callable[[Any], None]:
 
     def warn(event: Any) -> None:
         logger.warning(f"{text} Last incompatible policy: {qos_policy_name_from_kind(event.last_policy_kind)}")
+
+    return warn
+
+
+def _type_warning(topic: str, logger: RcutilsLogger) -> Callable[[Any], None]:
+    def warn(event: Any) -> None:
+        logger.warning(f"Incompatible type on topic '{topic}', no messages will be sent to it.")
 
     return warn

@@ -30,6 +30,7 @@ from rclpy.context import Context
 from rclpy.task import Future, Task
 from rclpy.timer import Timer
 from rclpy.utilities import get_default_context
+from rclpy.waitable import WaitableEntity
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -75,6 +76,7 @@ class Executor:
         self._by_key: dict[int, list[weakref.ref[Entity]]] = {}
         self._next_key = 1
         self._timers: list[weakref.ref[Timer]] = []
+        self._waitables: list[WaitableEntity] = []
         self._stale = True
         self._only: list[Node] | None = None
         self._ready: deque[weakref.ref[Entity]] = deque()
@@ -269,16 +271,37 @@ class Executor:
             left = timer._wall_until_due()
             if left is not None and left < timeout:
                 timeout = left
+        extra, timeout = self._attach_waitables(timeout)
         keys = self._waitset.wait(timeout)
         if _GUARD in keys:
             self._guard.take()
+        waitables = self._ready_waitables(extra, set(keys)) if self._waitables else []
         ready: list[Entity] = [timer for timer in timers if timer.is_ready()]
         found = [reference() for key in sorted(keys) for reference in self._by_key.get(key, ())]
         ready += [entity for entity in found if entity is not None]
+        ready += waitables
         # Who found its group busy comes first, the longest waiting ahead: where a group has more to do than it can,
         # a timer that is always due would otherwise keep every topic out.
         ready.sort(key=lambda entity: (entity._skipped is None, entity._skipped or 0))
         self._ready.extend(weakref.ref(entity) for entity in ready)
+
+    def _attach_waitables(self, timeout: int) -> tuple[dict[int, int], int]:
+        """Attach what waitables wait for, for one wait: keys by condition; and the timeout that their timers leave."""
+        extra: dict[int, int] = {}
+        for entity in self._waitables:
+            wait_set = entity.prepare()
+            left = wait_set.wall_until_due()
+            timeout = timeout if left is None else min(timeout, left)
+            for condition in wait_set.conditions - self._attached.keys() - extra.keys():
+                extra[condition], self._next_key = self._next_key, self._next_key + 1
+                self._waitset.attach(condition, extra[condition])
+        return extra, timeout
+
+    def _ready_waitables(self, extra: dict[int, int], keys: set[int]) -> list[WaitableEntity]:
+        for condition in extra:
+            self._waitset.detach(condition)
+        triggered = {condition for condition, key in (*extra.items(), *self._attached.items()) if key in keys}
+        return [entity for entity in self._waitables if entity.is_ready(triggered)]
 
     def _rebuild(self) -> None:
         """Attach what may run now, detach the rest."""
@@ -286,7 +309,7 @@ class Executor:
         with self._lock:
             nodes = [node for node in self._nodes if self._only is None or node in self._only]
         wanted: dict[int, list[Entity]] = {}  # by condition: an endpoint's event handlers share one
-        timers = []
+        timers, waitables = [], []
         for node in nodes:
             for entity in node._rclpy_entities():
                 entity._set_executor(self)
@@ -295,9 +318,12 @@ class Executor:
                     continue
                 if isinstance(entity, Timer):
                     timers.append(entity)
+                elif isinstance(entity, WaitableEntity):
+                    waitables.append(entity)
                 elif entity._open:
                     wanted.setdefault(entity.condition, []).append(entity)
         self._timers = [weakref.ref(timer) for timer in timers]
+        self._waitables = waitables
         for condition, key in list(self._attached.items()):
             if condition not in wanted or self._by_key[key][0]() is not wanted[condition][0]:
                 self._waitset.detach(condition)

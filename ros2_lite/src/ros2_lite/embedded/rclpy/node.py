@@ -101,9 +101,7 @@ class Node(NodeGraph, NodeEntities, Parameters):
         self._rclpy_membership = Membership(self._context, self._rclpy_name, self._rclpy_namespace)
         self._rclpy_graph, self._rclpy_entry = self._rclpy_membership.graph, self._rclpy_membership.entry
         if enable_rosout and all(source.rosout for source in sources):
-            rosout = self.create_publisher(Log, "/rosout", qos_profile_rosout_default)
-            self._publishers.remove(rosout)
-            self._rclpy_rosout = rosout
+            rosout = self._rclpy_rosout = self._rclpy_unlisted_publisher(Log, "/rosout", qos_profile_rosout_default)
             rcutils_logger._sinks[self._logger.name] = rosout_sink(rosout)
         self._clock = ROSClock()
         self._parameter_event_publisher = self.create_publisher(
@@ -209,6 +207,12 @@ class Node(NodeGraph, NodeEntities, Parameters):
         self._rclpy_graph.announce()
         return publisher
 
+    def _rclpy_unlisted_publisher(self, msg_type: Any, topic: str, qos_profile: QoSProfile) -> Publisher:
+        """A publisher that is not among the node's own `publishers`; whoever asked for it destroys it."""
+        publisher = self.create_publisher(msg_type, topic, qos_profile)
+        self._publishers.remove(publisher)
+        return publisher
+
     def create_subscription(
         self,
         msg_type: Any,
@@ -279,6 +283,7 @@ class Node(NodeGraph, NodeEntities, Parameters):
             qos_profile,
             group,
             logger=self._logger,
+            make_publisher=self._rclpy_unlisted_publisher,
             on_destroy=self._rclpy_client_gone,
         )
         self._clients.append(client)
@@ -309,6 +314,7 @@ class Node(NodeGraph, NodeEntities, Parameters):
             qos_profile,
             context=self._context,
             logger=self._logger,
+            make_publisher=self._rclpy_unlisted_publisher,
             on_destroy=self._rclpy_service_gone,
         )
         self._services.append(service)

@@ -23,10 +23,18 @@ from rclpy._entity import Entity, Work
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.publisher import wait_until
+from rclpy.service_introspection import (
+    REQUEST_RECEIVED,
+    RESPONSE_SENT,
+    Introspection,
+    MakePublisher,
+    ServiceIntrospectionState,
+)
 
 if TYPE_CHECKING:
     from rclpy._graph import Graph
     from rclpy.callback_groups import CallbackGroup
+    from rclpy.clock import Clock
     from rclpy.context import Context
     from rclpy.qos import QoSProfile
 
@@ -143,6 +151,7 @@ class Service(Entity):
         *,
         context: Context,
         logger: RcutilsLogger,
+        make_publisher: MakePublisher,
         on_destroy: Callable[[Service], None],
     ) -> None:
         super().__init__(callback_group)
@@ -155,6 +164,7 @@ class Service(Entity):
         self._context = context
         self._logger = logger
         self._on_destroy = on_destroy
+        self._introspection = Introspection(srv_type, srv_name, make_publisher)
 
     @property
     def service_name(self) -> str:
@@ -172,6 +182,7 @@ class Service(Entity):
         if taken is None:
             return None
         header, request = taken
+        self._introspection.tell(REQUEST_RECEIVED, header.client, header.sequence_number, request)
         if inspect.iscoroutinefunction(self.callback):
             return self._answer_later, (header, request)
         return self._answer, (header, request)
@@ -192,9 +203,17 @@ class Service(Entity):
         if self._open:
             self._pair.await_reply_path(header, self._context)
             self._pair.write(self.srv_type.Response._codec, header, response)
+            self._introspection.tell(RESPONSE_SENT, header.client, header.sequence_number, response)
+
+    def configure_introspection(
+        self, clock: Clock, service_event_qos_profile: QoSProfile, introspection_state: ServiceIntrospectionState
+    ) -> None:
+        """Publish the service's side of each call on ``SERVICE/_service_event``, or stop to."""
+        self._introspection.configure(clock, service_event_qos_profile, introspection_state)
 
     def destroy(self) -> None:
         if self._open:
             super().destroy()
+            self._introspection.close()
             self._pair.close()
             self._on_destroy(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,29 @@ from rclpy.exceptions import ROSInterruptException
 if TYPE_CHECKING:
     from rclpy.callback_groups import CallbackGroup
     from rclpy.context import Context
+
+
+class TimerHandle(Handle):
+    """What stands for a timer, in a wait set of one's own too."""
+
+    def __init__(self, timer: Timer) -> None:
+        super().__init__(lambda: None)
+        self._timer = weakref.ref(timer)
+
+    def is_timer_ready(self) -> bool:
+        """Whether a call is due."""
+        timer = self._timer()
+        return timer is not None and timer.is_ready()
+
+    def call_timer(self) -> None:
+        """Count a call as made now."""
+        timer = self._timer()
+        if timer is not None:
+            timer()
+
+    def _wall_until_due(self) -> int | None:
+        timer = self._timer()
+        return None if timer is None else timer._wall_until_due()
 
 
 class Timer(Entity):
@@ -33,7 +57,7 @@ class Timer(Entity):
         if timer_period_ns < 0:
             raise ValueError("timer_period_ns must not be negative")
         self.callback = callback
-        self._handle = Handle(lambda: None)
+        self._handle = TimerHandle(self)
         self._period = timer_period_ns
         self._clock = clock
         self._last = clock._now()
@@ -57,7 +81,7 @@ class Timer(Entity):
             self._next = now + self._period
 
     @property
-    def handle(self) -> Handle:
+    def handle(self) -> TimerHandle:
         return self._handle
 
     @property
