@@ -13,7 +13,7 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.sim.kinematics import ArmKinematics
 from robovlm_ros.sim.model import ARM_JOINTS, URDF
-from robovlm_ros.sim.tasks import COLOURS
+from robovlm_ros.sim.tasks import COLOURS, Block
 from robovlm_ros.sim.world import JOINTS, Tabletop
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
@@ -230,3 +230,20 @@ def test_contracts_of_other_robots_are_refused_with_the_valid_choices(contract: 
         Tabletop(dataclasses.replace(contract, cameras=(dataclasses.replace(contract.cameras[0], frame="mast"),)))
     with pytest.raises(UserError, match="rate_hz 30"):
         Tabletop(dataclasses.replace(contract, rate_hz=30.0))
+
+
+def test_blocks_are_put_elsewhere_by_their_colour_and_an_unknown_one_is_refused(contract: Contract) -> None:
+    world = Tabletop(contract)
+    world.reset(0)
+    world.step(0.1)
+    first, second, *others = world.blocks
+    exchanged = [Block(first.colour, second.position, second.orientation), Block(second.colour, first.position)]
+    world.move(exchanged)
+    world.step(0.2)
+    moved = {block.colour: block.position for block in world.blocks}
+    np.testing.assert_allclose(moved[first.colour], second.position, atol=2e-3)
+    np.testing.assert_allclose(moved[second.colour], first.position, atol=2e-3)
+    for block in others:
+        np.testing.assert_allclose(moved[block.colour], block.position, atol=2e-3)
+    with pytest.raises(UserError, match="there is no purple block"):
+        world.move([Block("purple", first.position)])

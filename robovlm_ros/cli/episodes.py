@@ -144,22 +144,23 @@ class Runner:
 
         return over
 
-    def reactions(self, first_seed: int, count: int) -> list[float]:
-        """Reaction times [s] in so many scenes in which two blocks lie on either side of the tool."""
+    def reactions(self, first_seed: int, count: int, *, moved: bool = False) -> list[float]:
+        """Reaction times [s] in so many scenes in which two blocks lie on either side of the tool; see `react`."""
         times: list[float] = []
         for seed in itertools.count(first_seed):
             if len(times) == count:
                 break
-            time_s = self.react(seed)
+            time_s = self.react(seed, moved=moved)
             times += [] if time_s is None else [time_s]
         return times
 
-    def react(self, seed: int) -> float | None:
+    def react(self, seed: int, *, moved: bool = False) -> float | None:
         """Change the instruction under way; the time until the tool has turned and come 1 cm back [s].
 
-        None in a scene where both blocks lie on one side of the tool: there is nothing to turn for.
+        ``moved``: the instruction stays, and the block that it names changes places with the other one. None in a scene
+        where both blocks lie on one side of the tool: there is nothing to turn for.
         """
-        from robovlm_ros.sim.tasks import REACH, goal_position, instruction_for
+        from robovlm_ros.sim.tasks import REACH, Block, goal_position, instruction_for
 
         session = self._session
         rng = np.random.default_rng(seed)
@@ -178,7 +179,15 @@ class Runner:
         if not self._lockstep:  # at any moment between two observations, not just after one
             session.spin(float(rng.uniform(0.0, session.contract.step_ns / 1e9)))
         change = session.time_ns if self._lockstep else session.now_ns
-        session.instruct(instruction_for(second.colour, rng))
+        if moved:
+            session.move(
+                [
+                    Block(first.colour, second.position, second.orientation),
+                    Block(second.colour, first.position, first.orientation),
+                ]
+            )
+        else:
+            session.instruct(instruction_for(second.colour, rng))
         limit_ns = (self._seconds or REACH.seconds) * 1e9
         least = float(session.poses[-1][1][:2] @ way)
 

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -19,13 +19,14 @@ import rclpy
 from numpy.typing import NDArray
 from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from robovlm_ros import messages
 from robovlm_ros.contract import Contract, StateSource
@@ -33,7 +34,7 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.sim.measure import Moment
 from robovlm_ros.sim.model import GRIPPER_JOINT
 from robovlm_ros.sim.tasks import Block, Pad
-from robovlm_ros.sim.truth import blocks_of, pads_of
+from robovlm_ros.sim.truth import blocks_of, fill_marker, pads_of
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SERVICE_SECONDS = 20.0
@@ -69,6 +70,7 @@ class Session:
         self._subscribe(self._tool, self.poses)
         self._subscribe(self._joint_source, self.joints)
         self.node.create_subscription(MarkerArray, "/sim_node/blocks", self._on_blocks, LATCHED)
+        self._move = self.node.create_publisher(MarkerArray, "/sim_node/move", 10)
         self._reset = self.node.create_client(Trigger, "/sim_node/reset")
         self._set = self.node.create_client(SetParameters, "/sim_node/set_parameters")
 
@@ -114,6 +116,15 @@ class Session:
         self.wait(future.done, SERVICE_SECONDS, what)
         return future.result()
 
+    def set(self, node: str, parameters: Sequence[Parameter]) -> None:
+        """Set parameters of a running node, all or none; UserError with its reason."""
+        client = self.node.create_client(SetParametersAtomically, f"{node}/set_parameters_atomically")
+        request = SetParametersAtomically.Request(parameters=[one.to_parameter_msg() for one in parameters])
+        result = self.call(client, request, f"the answer of {node}").result
+        self.node.destroy_client(client)
+        if not result.successful:
+            raise UserError(f"{node} refused: {result.reason}")
+
     def trigger(self, client: Any) -> str:
         """Call a ``std_srvs/Trigger`` service; its message, or UserError with its reason."""
         response = self.call(client, Trigger.Request(), f"the answer of {client.srv_name}")
@@ -137,6 +148,10 @@ class Session:
     def instruct(self, text: str) -> None:
         """Publish the instruction; an empty one means: do nothing."""
         self._instruction.publish(String(data=text))
+
+    def move(self, blocks: Sequence[Block]) -> None:
+        """Put blocks of these colours elsewhere, as a person's hand would."""
+        self._move.publish(MarkerArray(markers=[fill_marker(Marker(), block, self.now_ns) for block in blocks]))
 
     @property
     def time_ns(self) -> int:

@@ -18,6 +18,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
+from visualization_msgs.msg import MarkerArray
 
 from robovlm_ros import messages
 from robovlm_ros.contract import Command, Contract
@@ -26,6 +27,7 @@ from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.parameters import declare, fixed, follow, limited
 from robovlm_ros.nodes.sim_topics import RELIABLE, SimTopics
 from robovlm_ros.sim.tasks import MOST_PADS
+from robovlm_ros.sim.truth import blocks_of
 from robovlm_ros.sim.world import CONTROL_STEP_NS, Tabletop
 
 REPEAT_S = 5.0
@@ -106,6 +108,7 @@ class SimNode(Node):  # type: ignore[misc, unused-ignore]
         for index, command in enumerate(self._contract.commands):
             place = slice(first, first := first + len(command.dims))
             self._subscribe(index, command, place, commands)
+        self.create_subscription(MarkerArray, "~/move", self._move, RELIABLE, callback_group=commands)
         self.create_service(Trigger, "~/reset", self._reset, callback_group=MutuallyExclusiveCallbackGroup())
 
     def _change(self, settings: Settings) -> None:
@@ -138,6 +141,14 @@ class SimNode(Node):  # type: ignore[misc, unused-ignore]
 
         kind = messages.message_class(command.type)
         self.create_subscription(kind, command.topic, receive, RELIABLE, callback_group=group)
+
+    def _move(self, message: Any) -> None:
+        """Somebody puts blocks elsewhere: markers as on ``~/blocks``."""
+        try:
+            with self._scene:
+                self._world.move(blocks_of(message))
+        except UserError as error:
+            self.get_logger().error(f"ignored: {error}")
 
     def _reset(self, _request: Any, response: Any) -> Any:
         seed, stamp_ns = self._new_scene()

@@ -123,6 +123,19 @@ class Tabletop:
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
 
+    def move(self, moved: Sequence[Block]) -> None:
+        """Put blocks, by their colours, where they are said to be, at rest; UserError for a colour that none has."""
+        for block in moved:
+            if block.colour not in self._colours:
+                raise UserError(f"there is no {block.colour} block (blocks: {', '.join(self._colours)})")
+            index = list(self._colours).index(block.colour)
+            joint = self._model.joint(block_body(index))
+            place, speed = int(joint.qposadr[0]), int(joint.dofadr[0])
+            self._data.qpos[place : place + 3] = block.position
+            self._data.qpos[place + 3 : place + 7] = block.orientation[[3, 0, 1, 2]]
+            self._data.qvel[speed : speed + 6] = 0.0
+        mujoco.mj_forward(self._model, self._data)
+
     def command(self, values: NDArray[np.floating]) -> None:
         """Set what the arm strives for until the next command.
 
