@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,17 @@ TRACED_S = 1.0
 """How long messages arrive while the allocations of Python are traced [s]."""
 SETTLE_S = 0.5
 """How long late messages are waited for [s]."""
+STARTS = 5
+"""How often a process with a node is started; the median counts."""
+_NODE = """
+import sys, time
+import rclpy
+from sensor_msgs.msg import Image
+rclpy.init()
+rclpy.create_node("starting").create_subscription(Image, "image", print, 10)
+print(time.process_time(), "torch" in sys.modules, flush=True)
+sys.stdin.read()
+"""
 
 
 def add_command(commands: Commands) -> None:
@@ -62,7 +76,9 @@ def _transport(options: argparse.Namespace) -> int:
             f"{row['p99_ms']:4.2f} ms {row['cpu_percent']:6.1f} % {copies}",
             flush=True,
         )
-    write_json(options.json, {"seconds": options.seconds, "cores": os.cpu_count(), "rows": rows})
+    start = start_of_a_node()
+    print(f"a process with a node and a subscription starts in {start['wall_s']:.2f} s ({start['cpu_s']:.2f} s of CPU)")
+    write_json(options.json, {"seconds": options.seconds, "cores": os.cpu_count(), "rows": rows, "start": start})
     return 0
 
 
@@ -98,6 +114,22 @@ def measure(traffic: Traffic, seconds: float) -> dict[str, Any]:
         "cpu_percent": 100.0 * (cpu_s + sent.cpu_s) / sent.seconds,
         "copies": copies,
     }
+
+
+def start_of_a_node() -> dict[str, Any]:
+    """How long a new Python process takes until it has a node with a subscription; whether it has imported torch."""
+    walls, cpus, torch = [], [], False
+    for _ in range(STARTS):
+        begin_s = time.perf_counter()
+        with subprocess.Popen([sys.executable, "-c", _NODE], stdin=PIPE, stdout=PIPE, text=True) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline().split()
+            walls.append(time.perf_counter() - begin_s)
+        if len(line) != 2:
+            raise UserError("a process with a node did not start; its own lines are above")
+        cpus.append(float(line[0]))
+        torch |= line[1] == "True"
+    return {"wall_s": float(np.median(walls)), "cpu_s": float(np.median(cpus)), "torch_imported": torch}
 
 
 class Receiver:
