@@ -71,10 +71,12 @@ def test_callbacks_hear_of_the_end() -> None:
 
 def test_a_context_has_its_domain() -> None:
     context = Context()
+    with pytest.raises(RuntimeError, match="before it can have a domain id"):
+        context.get_domain_id()
     rclpy.init(args=[], context=context, domain_id=23)
     assert context.get_domain_id() == 23
     context.shutdown()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=r"Domain id \(-1\)"):
         rclpy.init(args=[], context=Context(), domain_id=-1)
 
 

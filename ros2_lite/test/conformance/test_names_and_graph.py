@@ -210,6 +210,6 @@ def test_a_node_class_may_use_names_of_its_own(stage: Any) -> None:
     subscription = node.create_subscription(String, "words", lambda message: None, 10)
     node.create_timer(1.0, lambda: None)
     assert node.get_fully_qualified_name() == f"{stage.namespace}/own"
-    assert node.count_subscribers("words") == 1
+    assert stage.until(lambda: node.count_subscribers("words") == 1)
     assert node.destroy_subscription(subscription)
     node.destroy_node()

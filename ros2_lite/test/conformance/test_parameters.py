@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from rclpy.exceptions import (
     ParameterNotDeclaredException,
     ParameterUninitializedException,
 )
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, get_parameter_value, parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.parameter_event_handler import ParameterEventHandler
 
@@ -51,6 +52,35 @@ def test_a_parameter_has_the_type_of_its_value_and_survives_messages(value: Any,
     )
     with pytest.raises(ValueError, match="do not agree"):
         Parameter("name", kind, object())
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("yes", ParameterType.PARAMETER_BOOL, True),
+        ("0x10", ParameterType.PARAMETER_INTEGER, 16),
+        ("1.5", ParameterType.PARAMETER_DOUBLE, 1.5),
+        ("1e5", ParameterType.PARAMETER_STRING, "1e5"),
+        ("'5'", ParameterType.PARAMETER_STRING, "5"),
+        ("", ParameterType.PARAMETER_STRING, ""),
+        ("[]", ParameterType.PARAMETER_BOOL_ARRAY, []),
+        ("[1, 2]", ParameterType.PARAMETER_INTEGER_ARRAY, [1, 2]),
+        ("[1, 2.0]", ParameterType.PARAMETER_STRING, "[1, 2.0]"),
+        ("[a, b]", ParameterType.PARAMETER_STRING_ARRAY, ["a", "b"]),
+    ],
+)
+def test_the_type_of_a_text_is_guessed_by_yaml(text: str, kind: int, value: Any) -> None:
+    message = get_parameter_value(text)
+    assert message.type == kind
+    assert parameter_value_to_python(message) == value
+
+
+def test_arrays_of_numbers_from_a_message_stay_what_they_are_there(node: Any) -> None:
+    node.declare_parameter("numbers", [1])
+    message = Parameter("numbers", value=[1, 2]).to_parameter_msg()
+    assert node.set_parameters([Parameter.from_parameter_msg(message)])[0].successful
+    value = node.get_parameter("numbers").value
+    assert (type(value), list(value)) == (array.array, [1, 2])
 
 
 def test_declared_parameters_are_read_back(node: Any) -> None:
@@ -147,6 +177,15 @@ def test_ranges_are_kept(node: Any, descriptor: Any, fine: list[Any], wrong: lis
     assert node.get_parameter("value").value == fine[-1]
     with pytest.raises(InvalidParameterValueException):
         node.declare_parameter("other", wrong[0], descriptor)
+
+
+def test_a_floating_point_range_is_kept_to_a_millionth_of_the_value(node: Any) -> None:
+    limits = FloatingPointRange(from_value=0.0, to_value=100.0, step=0.1)
+    node.declare_parameter("value", 50.0, ParameterDescriptor(floating_point_range=[limits]))
+    for value, fine in ((50.00001, True), (50.001, False), (100.00005, True), (100.001, False), (-1e-9, False)):
+        result = node.set_parameters([Parameter("value", value=value)])[0]
+        assert result.successful == fine, value
+    assert result.reason == "Parameter value out of range Min: 0.0, Max: 100.0, value: -1e-09"
 
 
 def test_an_override_of_another_type_is_refused(stage: Any) -> None:

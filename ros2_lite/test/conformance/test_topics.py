@@ -124,7 +124,9 @@ def test_a_number_as_quality_of_service_is_the_depth(node: Any) -> None:
 def test_profiles_compare_and_tell_whether_they_fit() -> None:
     reliable, best_effort = QoSProfile(depth=5), QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
     assert best_effort == qos_profile_sensor_data != reliable
-    assert qos_check_compatible(reliable, best_effort)[0] == QoSCompatibility.OK
+    # Both leave the liveliness to the system, which is all that is doubtful.
+    doubt = "WARNING: Publisher liveliness is system_default and subscription liveliness is system_default;"
+    assert qos_check_compatible(reliable, best_effort) == (QoSCompatibility.WARNING, doubt)
     verdict, reason = qos_check_compatible(best_effort, reliable)
     assert verdict == QoSCompatibility.ERROR
     assert reason
@@ -132,6 +134,55 @@ def test_profiles_compare_and_tell_whether_they_fit() -> None:
     assert LivelinessPolicy.get_from_short_key("AUTOMATIC") == LivelinessPolicy.AUTOMATIC
     with pytest.raises(Exception, match="History"):
         QoSProfile()
+
+
+@pytest.mark.parametrize(
+    ("offered", "requested", "verdict", "reason"),
+    [
+        ({}, {"reliability": "BEST_EFFORT"}, QoSCompatibility.OK, ""),
+        (
+            {"reliability": "BEST_EFFORT", "durability": "VOLATILE"},
+            {"reliability": "RELIABLE", "durability": "TRANSIENT_LOCAL"},
+            QoSCompatibility.ERROR,
+            "ERROR: Best effort publisher and reliable subscription;"
+            "ERROR: Volatile publisher and transient local subscription;",
+        ),
+        (
+            {},
+            {"deadline": Duration(seconds=1)},
+            QoSCompatibility.ERROR,
+            "ERROR: Subscription has a deadline, but publisher does not;",
+        ),
+        (
+            {"liveliness_lease_duration": Duration(seconds=2)},
+            {"liveliness_lease_duration": Duration(seconds=1)},
+            QoSCompatibility.ERROR,
+            "ERROR: Subscription liveliness lease duration is less than publisher;",
+        ),
+        (
+            {"reliability": "SYSTEM_DEFAULT"},
+            {"reliability": "RELIABLE"},
+            QoSCompatibility.WARNING,
+            "WARNING: Reliable subscription, but publisher is system_default;",
+        ),
+    ],
+)
+def test_the_reason_names_what_does_not_fit(offered: Any, requested: Any, verdict: Any, reason: str) -> None:
+    kinds = {"reliability": ReliabilityPolicy, "durability": DurabilityPolicy}
+
+    def profile(policies: Any) -> QoSProfile:
+        named = {name: kinds[name][value] if name in kinds else value for name, value in policies.items()}
+        return QoSProfile(depth=1, liveliness=LivelinessPolicy.AUTOMATIC, **named)
+
+    assert qos_check_compatible(profile(offered), profile(requested)) == (verdict, reason)
+
+
+def test_a_profile_is_printed_by_its_policies() -> None:
+    assert str(QoSProfile(depth=5, deadline=Duration(seconds=1))).endswith(
+        "lifespan=0 nanoseconds, deadline=1000000000 nanoseconds, liveliness="
+        f"{LivelinessPolicy.SYSTEM_DEFAULT!s}, liveliness_lease_duration=0 nanoseconds,"
+        " avoid_ros_namespace_conventions=False)"
+    )
 
 
 def test_both_sides_hear_that_their_reliability_does_not_fit(stage: Any, node: Any) -> None:

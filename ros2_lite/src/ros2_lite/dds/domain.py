@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
+import struct
+import sys
 import threading
 from typing import Any
 
@@ -46,11 +49,41 @@ def check_domain_id(domain: int) -> int:
     return domain
 
 
-def discovery_config() -> str:
+_SIOCGIFFLAGS, _SIOCGIFADDR = 0x8913, 0x8915
+_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+_BESIDE_LOOPBACK = (
+    '<Interfaces><NetworkInterface autodetermine="true"/><NetworkInterface address="127.0.0.1"/></Interfaces>'
+)
+"""The network and loopback.  Cyclone 11 drops announcements that arrive by an interface which it does not use, and
+rmw_cyclonedds_cpp of Jazzy (Cyclone 0.10) sends those for its own host to 127.0.0.1: a node of ROS 2 that started
+after ours would not be found."""
+
+
+def _networked() -> bool:
+    """Whether an interface beside loopback is up and has an address (Linux; elsewhere unknown, thus False)."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode())
+            try:
+                flags = struct.unpack_from("H", fcntl.ioctl(probe, _SIOCGIFFLAGS, request), 16)[0]
+                fcntl.ioctl(probe, _SIOCGIFADDR, request)
+            except OSError:
+                continue  # without an IPv4 address, or gone
+            if flags & _IFF_UP and not flags & _IFF_LOOPBACK:
+                return True
+    return False
+
+
+def discovery_config(networked: bool = False) -> str:
     """Cyclone's configuration for ROS 2's discovery variables, with CYCLONEDDS_URI appended.
 
     ROS_LOCALHOST_ONLY=1 (deprecated in ROS 2) wins over ROS_AUTOMATIC_DISCOVERY_RANGE; ROS_STATIC_PEERS lists
-    further hosts, separated by semicolons.
+    further hosts, separated by semicolons.  With `networked`, nodes that keep to this host alone listen on loopback
+    beside the network that Cyclone chooses, which must be another one.
     """
     wanted = os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").strip().upper() or "SUBNET"
     if os.environ.get("ROS_LOCALHOST_ONLY", "") == "1":
@@ -63,7 +96,10 @@ def discovery_config() -> str:
     peers = [peer.strip() for peer in os.environ.get("ROS_STATIC_PEERS", "").split(";") if peer.strip()]
     general = ""
     if wanted in ("LOCALHOST", "OFF"):
-        general = "<General><AllowMulticast>false</AllowMulticast></General>"
+        # Peers on other hosts would take the loopback address that is announced then for one of their own.
+        alone = networked and wanted == "LOCALHOST" and not peers and "NetworkInterface" not in user
+        interfaces = _BESIDE_LOOPBACK if alone else ""
+        general = f"<General>{interfaces}<AllowMulticast>false</AllowMulticast></General>"
     if wanted == "OFF":
         # A tag of our own keeps even those out who would find us by chance.
         discovery = f"<ParticipantIndex>none</ParticipantIndex><Tag>ros_discovery_off_{os.getpid()}</Tag>"
@@ -87,7 +123,10 @@ def _escape(text: str) -> str:
 def _join(domain: int) -> None:
     """Count a participant into its domain, which the first one creates with our settings."""
     if domain not in _domains:
-        handle = dds.dds_create_domain(domain, discovery_config().encode())
+        config, fallback = discovery_config(_networked()), discovery_config()
+        handle = dds.dds_create_domain(domain, config.encode())
+        if handle < 0 and config != fallback:  # Cyclone chose loopback all the same, and refuses to have it twice
+            handle = dds.dds_create_domain(domain, fallback.encode())
         if handle < 0:
             raise _failure(domain, handle)
         _domains[domain] = [handle, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -35,6 +36,8 @@ OnCallback = Callable[[list[Parameter]], Any]
 PostCallback = Callable[[list[Parameter]], None]
 _WRONG_TYPE = "Wrong parameter type"
 _ARRAYS = range(5, 10)
+_RELATIVE_TOLERANCE = 1e-6
+"""Of floating-point ranges, as rclpy's Node.PARAM_REL_TOL."""
 
 
 class Parameters:
@@ -381,18 +384,28 @@ class Parameters:
 
 
 def _range_problem(parameter: Parameter, limits: Any, exact: bool) -> str:
-    """Why a number is outside a range or between its steps; empty when it is fine.  The edges are always fine."""
+    """Why a number is outside a range or between its steps; empty when it is fine.  The edges are always fine.
+
+    Floating-point numbers are compared with a relative tolerance alone, so that next to zero nothing is close to zero.
+    """
     low, high = sorted((limits.from_value, limits.to_value))
     value, step = parameter.value, limits.step
 
     def close(a: float, b: float) -> bool:
-        return a == b if exact else abs(a - b) <= 1e-8 + 1e-5 * abs(b)
+        return a == b if exact else math.isclose(a, b, rel_tol=_RELATIVE_TOLERANCE)
 
     if close(value, low) or close(value, high):
         return ""
-    about = f"Min: {low}, max: {high}, value: {value}"
     if not low < value < high:
-        return f"Parameter {parameter.name} out of range. {about}"
-    if step != 0 and not close(value, low + round((value - low) / step) * step):
-        return f"The parameter value for {parameter.name} is not a valid step. {about}, step: {step}"
+        # rclpy has no full stop here for floating-point ranges: `ros2 param set` prints the sentence.
+        stop = "." if exact else ""
+        return f"Parameter {parameter.name} out of range{stop} Min: {low}, Max: {high}, value: {value}"
+    if step == 0:
+        return ""
+    if (value - low) % step if exact else not close(low + round((value - low) / step) * step, value):
+        valid = "a valid step" if exact else "close enough to a valid step"
+        return (
+            f"The parameter value for {parameter.name} is not {valid}. "
+            f"Min: {low}, max: {high}, value: {value}, step: {step}"
+        )
     return ""

@@ -82,6 +82,9 @@ class JumpHandle:
     ) -> None:
         if pre_callback is None and post_callback is None:
             raise ValueError("One of pre_callback or post_callback must be callable")
+        for name, callback in (("pre_callback", pre_callback), ("post_callback", post_callback)):
+            if callback is not None and not callable(callback):
+                raise ValueError(f"{name} must be callable if given")
         self._clock: Clock | None = clock
         self._threshold = threshold
         self._pre_callback = pre_callback
@@ -217,7 +220,7 @@ class ROSClock(Clock):
     def set_ros_time_override(self, time: Time) -> None:
         """Set simulated time; shown while it is active."""
         if not isinstance(time, Time):
-            raise TypeError("Time must be specified as rclpy.time.Time")
+            raise TypeError(f"Time must be specified as rclpy.time.Time. Received type: {type(time)}")
         self._simulated = time.nanoseconds
         if self.ros_time_is_active:
             self._move(self._simulated, ClockChange.ROS_TIME_NO_CHANGE)

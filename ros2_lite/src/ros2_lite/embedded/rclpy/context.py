@@ -20,7 +20,6 @@ from ros2_lite.dds.domain import (
 from rclpy._arguments import Arguments
 from rclpy._entity import leave_later
 from rclpy._rclpy_pybind11 import RCLError
-from rclpy.exceptions import NotInitializedException
 from rclpy.impl import rcutils_logger
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Context:
             if self._initialized:
                 raise RuntimeError("Context.init() must only be called once")
             if domain_id is not None and domain_id < 0:
-                raise RuntimeError("Domain id should not be lower than zero.")
+                raise RuntimeError(f"Domain id ({domain_id}) should not be lower than zero.")
             self._arguments = Arguments(sys.argv if args is None else args)
             try:
                 discovery_config()
@@ -73,9 +72,9 @@ class Context:
         return self._ok
 
     def get_domain_id(self) -> int:
-        """The domain; NotInitializedException before `init`."""
+        """The domain; RuntimeError before `init`."""
         if not self._initialized:
-            raise NotInitializedException("context not initialized")
+            raise RuntimeError("Context must be initialized before it can have a domain id")
         return self._domain_id
 
     def shutdown(self) -> None:

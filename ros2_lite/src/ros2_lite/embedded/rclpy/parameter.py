@@ -18,6 +18,8 @@ _FIELDS = {
 }  # fmt: skip
 _SCALARS: dict[int, type] = {1: bool, 2: int, 3: float, 4: str}
 _ELEMENTS: dict[int, type] = {5: bytes, 6: bool, 7: int, 8: float, 9: str}
+_NUMBERS = (7, 8)
+_TYPED = (6, 7, 8, 9)
 
 
 class Parameter:
@@ -59,7 +61,9 @@ class Parameter:
                 return parameter_value is None
             if number in _SCALARS:
                 return isinstance(parameter_value, _SCALARS[number])
-            if not isinstance(parameter_value, (list, tuple, array.array)):
+            # Only numbers come as array.array, from the fields of a message.
+            kinds = (list, tuple, array.array) if number in _NUMBERS else (list, tuple)
+            if not isinstance(parameter_value, kinds):
                 return False
             if number == 5:
                 return all(isinstance(item, bytes) and len(item) == 1 for item in parameter_value)
@@ -67,8 +71,10 @@ class Parameter:
 
     @classmethod
     def from_parameter_msg(cls, param_msg: Any) -> Parameter:
-        """From rcl_interfaces/msg/Parameter."""
-        return cls(param_msg.name, cls.Type(param_msg.value.type), parameter_value_to_python(param_msg.value))
+        """From rcl_interfaces/msg/Parameter; integer and double arrays stay the array.array of the message."""
+        type_ = cls.Type(param_msg.value.type)
+        value = None if type_ == cls.Type.NOT_SET else getattr(param_msg.value, _FIELDS[type_.value])
+        return cls(param_msg.name, type_, value)
 
     def __init__(self, name: str, type_: Parameter.Type | None = None, value: Any = None) -> None:
         if type_ is None:
@@ -120,16 +126,28 @@ def parameter_value_to_python(parameter_value: Any) -> Any:
 
 
 def get_parameter_value(string_value: str) -> Any:
-    """The ParameterValue that a text stands for, guessed as YAML."""
+    """The ParameterValue that a text stands for, guessed by PyYAML's rules (which read ``1e5`` as a text).
+
+    What is no value of a parameter, such as a list of several types, is the text itself.
+    """
     import yaml
 
-    from rclpy._arguments import load_yaml
-
     try:
-        value = load_yaml(string_value)
-        return Parameter("", value=string_value if value is None else value).get_parameter_value()
-    except (yaml.YAMLError, TypeError):
-        return ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=string_value)
+        value = yaml.safe_load(string_value)
+    except yaml.YAMLError:
+        value = string_value
+    for number, kind in _SCALARS.items():  # bool comes before int, whose subclass it is
+        if isinstance(value, kind):
+            return _value_message(number, value)
+    if isinstance(value, list):
+        for number in _TYPED:  # so that an empty list is one of bools
+            if all(isinstance(item, _ELEMENTS[number]) for item in value):
+                return _value_message(number, value)
+    return _value_message(4, string_value)
+
+
+def _value_message(number: int, value: Any) -> Any:
+    return ParameterValue(type=number, **{_FIELDS[number]: value})
 
 
 def parameter_dict_from_yaml_file(
@@ -140,11 +158,12 @@ def parameter_dict_from_yaml_file(
 ) -> dict[str, Any]:
     """Parameter messages by name, from the sections of some nodes (default: all) of a parameter file.
 
-    RuntimeError when it is no parameter file or lacks a node.
+    Each value is guessed anew from its text by :func:`get_parameter_value`; of two sections that nest parameters under
+    one name, the later one counts.  RuntimeError when it is no parameter file or lacks a node.
     """
-    from rclpy._arguments import _flatten, load_yaml
+    import yaml
 
-    document = load_yaml(Path(parameter_file).read_text(encoding="utf-8"))
+    document = yaml.safe_load(Path(parameter_file).read_text(encoding="utf-8"))
     if not isinstance(document, dict):
         raise RuntimeError("YAML file is not a valid ROS parameter file")
     keys = ["/**"] if use_wildcard and "/**" in document else []
@@ -161,5 +180,17 @@ def parameter_dict_from_yaml_file(
         section = document[key]
         if not isinstance(section, dict) or "ros__parameters" not in section:
             raise RuntimeError(f"YAML file is not a valid ROS parameter file for node {key}")
-        merged.update(_flatten(section["ros__parameters"] or {}, namespace, parameter_file))
-    return {name: Parameter(name, value=value).to_parameter_msg() for name, value in merged.items()}
+        merged.update(section["ros__parameters"] or {})
+    return _messages(merged, namespace)
+
+
+def _messages(parameters: dict[Any, Any], prefix: str) -> dict[str, Any]:
+    """Parameter messages by name of nested parameters."""
+    found: dict[str, Any] = {}
+    for key, value in parameters.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            found.update(_messages(value, name + PARAMETER_SEPARATOR_STRING))
+        else:
+            found[name] = ParameterMsg(name=name, value=get_parameter_value(str(value)))
+    return found

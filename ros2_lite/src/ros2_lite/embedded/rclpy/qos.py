@@ -102,6 +102,13 @@ DeadlineBestAvailable = Duration(nanoseconds=2**63 - 2)
 LivelinessLeaseDurationeBestAvailable = DeadlineBestAvailable
 
 
+_SHOWN = (
+    "history", "depth", "reliability", "durability", "lifespan", "deadline", "liveliness", "liveliness_lease_duration",
+    "avoid_ros_namespace_conventions",
+)  # fmt: skip
+"""The policies in the order in which a profile prints them."""
+
+
 class QoSProfile:
     """A profile: a `depth` alone gives KEEP_LAST, reliable, volatile."""
 
@@ -229,6 +236,10 @@ class QoSProfile:
 
     def __repr__(self) -> str:
         values = ", ".join(f"{slot[1:]}={getattr(self, slot)!r}" for slot in QoSProfile.__slots__)
+        return f"{type(self).__name__}({values})"
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name}={getattr(self, name)!s}" for name in _SHOWN)
         return f"{type(self).__name__}({values})"
 
     def _copy(self) -> QoSProfile:
@@ -372,31 +383,64 @@ class QoSCompatibility(Enum):
     ERROR = 2
 
 
-_OPEN = ("SYSTEM_DEFAULT", "UNKNOWN")
 """Policies of which it is not known what they will be."""
 
 
 def qos_check_compatible(publisher_qos: QoSProfile, subscription_qos: QoSProfile) -> tuple[QoSCompatibility, str]:
-    """Compatibility of two profiles, and why not; a WARNING where system defaults leave it open."""
-    offered, requested = publisher_qos._to_dds(), subscription_qos._to_dds()
-    problems, doubts = [], []
-    for name, weak, strong in (
-        ("reliability", "BEST_EFFORT", "RELIABLE"),
-        ("durability", "VOLATILE", "TRANSIENT_LOCAL"),
-        ("liveliness", "AUTOMATIC", "MANUAL_BY_TOPIC"),
-    ):
-        theirs, ours = getattr(publisher_qos, name).name, getattr(subscription_qos, name).name
+    """Whether two profiles fit, and why not, in the words of rmw_dds_common.
+
+    ERROR where they never do; WARNING where a policy left to the system decides.
+    """
+    errors, doubts = [], []
+    for name, weak, strong, error, open_publisher, open_subscription in _RULES:
+        offered, requested = getattr(publisher_qos, name), getattr(subscription_qos, name)
+        theirs, ours = offered.name.lower(), requested.name.lower()
         if (theirs, ours) == (weak, strong):
-            text = f"{weak} publisher and {strong} subscription"
-            problems.append(f"ERROR: {text.replace('_', ' ').capitalize()};")
-        elif (theirs in _OPEN and ours in (strong, *_OPEN)) or (ours in _OPEN and theirs == weak):
-            doubts.append(f"WARNING: {name.capitalize()} of publisher is {theirs} and of subscription {ours};")
-    if offered.deadline > requested.deadline:
-        problems.append("ERROR: Subscription deadline is less than publisher deadline;")
-    if offered.lease > requested.lease:
-        problems.append("ERROR: Subscription liveliness lease duration is less than publisher's;")
-    if problems:
-        return QoSCompatibility.ERROR, " ".join(problems)
-    # Liveliness by default is automatic here, so that it leaves nothing open by itself.
-    doubts = [doubt for doubt in doubts if "Liveliness" not in doubt or "MANUAL" in doubt]
-    return (QoSCompatibility.WARNING, " ".join(doubts)) if doubts else (QoSCompatibility.OK, "")
+            errors.append(f"ERROR: {error};")
+        elif theirs in _OPEN and ours in _OPEN:
+            # "durabilty" is rmw_dds_common's own spelling.
+            first = name.replace("durability", "durabilty")
+            doubts.append(f"WARNING: Publisher {first} is {theirs} and subscription {name} is {ours};")
+        elif theirs in _OPEN and ours == strong:
+            doubts.append(f"WARNING: {open_publisher} is {theirs};")
+        elif theirs == weak and ours in _OPEN:
+            doubts.append(f"WARNING: {open_subscription} is {ours};")
+        # rmw_dds_common reports a duration right after the policy that it belongs to.
+        for duration, none, less in _DURATIONS.get(name, ()):
+            given, wanted = getattr(publisher_qos, duration), getattr(subscription_qos, duration)
+            if wanted != _NO_LIMIT and given == _NO_LIMIT:
+                errors.append(f"ERROR: Subscription has a {none}, but publisher does not;")
+            elif wanted != _NO_LIMIT and wanted < given:
+                errors.append(f"ERROR: Subscription {less};")
+    if errors:
+        return QoSCompatibility.ERROR, "".join(errors)
+    return (QoSCompatibility.WARNING, "".join(doubts)) if doubts else (QoSCompatibility.OK, "")
+
+
+_OPEN = ("system_default", "unknown")
+_RULES = (
+    (
+        "reliability", "best_effort", "reliable", "Best effort publisher and reliable subscription",
+        "Reliable subscription, but publisher", "Best effort publisher, but subscription",
+    ),
+    (
+        "durability", "volatile", "transient_local", "Volatile publisher and transient local subscription",
+        "Transient local subscription, but publisher", "Volatile publisher, but subscription",
+    ),
+    (
+        "liveliness", "automatic", "manual_by_topic",
+        "Publisher's liveliness is automatic and subscription's is manual by topic",
+        "Subscription's liveliness is manual by topic, but publisher's",
+        "Publisher's liveliness is automatic, but subscription's",
+    ),
+)  # fmt: skip
+_DURATIONS = {
+    "durability": (("deadline", "deadline", "deadline is less than publisher deadline"),),
+    "liveliness": (
+        (
+            "liveliness_lease_duration",
+            "liveliness lease duration",
+            "liveliness lease duration is less than publisher",
+        ),
+    ),
+}

@@ -67,7 +67,7 @@ class Time:
         if nanoseconds > _MAX:
             raise OverflowError(f"{what.capitalize()} leads to overflow in C storage.")
         if nanoseconds < 0:
-            raise ValueError(f"{what.capitalize()} leads to negative time")
+            raise ValueError(f"{what.capitalize()} leads to negative time.")
         return Time(nanoseconds=nanoseconds, clock_type=self._clock_type)
 
     def _same_clock(self, other: Time, what: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rclpy._entity import Entity, Handle, Work
-from rclpy._rclpy_pybind11 import TimerCancelledError
+from rclpy._rclpy_pybind11 import InvalidHandle, TimerCancelledError
 from rclpy.clock import Clock
 from rclpy.exceptions import ROSInterruptException
 
@@ -195,13 +195,18 @@ class Rate:
         self._event.set()
 
     def sleep(self) -> None:
-        """Sleep until the timer's next call.  Raises ROSInterruptException at shutdown."""
+        """Sleep until the timer's next call, or until the rate is destroyed.
+
+        Raises ROSInterruptException at shutdown, RuntimeError when the rate was destroyed before, InvalidHandle when
+        its timer was.
+        """
         if self._is_shutdown:
             raise ROSInterruptException()
         if self._is_destroyed:
-            raise RuntimeError("rate object has been destroyed")
-        if self._timer.is_canceled():
-            raise RuntimeError("rate cannot sleep because timer has been canceled")
+            raise RuntimeError("Rate cannot sleep because it has been destroyed")
+        if not self._timer._open:
+            self.destroy()
+            raise InvalidHandle("Rate cannot sleep because the timer has been destroyed")
         with self._lock:
             self._sleeping += 1
         self._event.wait()
@@ -210,8 +215,5 @@ class Rate:
             if self._sleeping == 0:
                 self._event.clear()
         if self._is_shutdown:
-            self._event.set()
+            self.destroy()
             raise ROSInterruptException()
-        if self._is_destroyed:
-            self._event.set()
-            raise RuntimeError("rate object has been destroyed")
