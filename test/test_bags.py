@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -349,6 +350,37 @@ def test_a_damaged_episode_is_named_in_one_line(tmp_path: Path, how: str, capsys
     assert "good" in printed.out
     assert str(path) in printed.err
     assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_recording_is_read_in_its_order_with_one_chunk_in_memory_and_every_byte_checked(
+    tmp_path: Path, compress: bool
+) -> None:
+    rng, count = np.random.default_rng(0), 24
+    writer = EpisodeWriter(tmp_path / "long", CONTRACT, compress=compress)
+    writer.note("in_order", True)
+    for topic, kind in topics().items():
+        writer.add_topic(topic, kind)
+    stamps = [START + (i if i < 15 else i - 10) * STEP for i in range(count)]  # the clock was set back
+    for stamp in stamps:
+        pixels = rng.integers(0, 256, (500, 500, 3), dtype=np.uint8)
+        writer.write("/camera/image_raw", image(stamp, pixels), stamp)
+        writer.write("/instruction", text("reach"), stamp)
+    episode = read_episode(writer.finish())
+    tracemalloc.start()
+    times = [message.receive_ns for message in episode.messages({"/camera/image_raw"})]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert times == stamps
+    assert peak < 6_000_000 < 0.5 * episode.files[0].stat().st_size
+    assert [message.topic for message in episode.messages()] == ["/camera/image_raw", "/instruction"] * count
+    with episode.files[0].open("r+b") as stream:
+        stream.seek(9_000_000)
+        old = stream.read(1)
+        stream.seek(9_000_000)
+        stream.write(bytes([old[0] ^ 1]))
+    with pytest.raises(UserError, match="long cannot be read"):
+        list(episode.messages())
 
 
 def test_messages_that_are_not_what_the_contract_says_name_their_episode(tmp_path: Path) -> None:

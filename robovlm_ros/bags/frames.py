@@ -66,7 +66,7 @@ class FrameWriter:
         self._writer.add_topic(contract.intervention_topic, INTERVENTION_TYPE, latched)
         self._blanks = {part.topic: blank(part.type) for part in parts}
         self._written = {part.topic: 0 for part in parts}
-        self._events: list[tuple[int, str, bytes]] = []
+        self._events: list[tuple[int, str, memoryview]] = []
         self._last: tuple[int, Mapping[str, NDArray[np.uint8]], NDArray[np.floating]] | None = None
 
     def instruct(self, text: str, time_ns: int) -> None:
@@ -126,9 +126,9 @@ class FrameWriter:
 
     def _observed(
         self, images: Mapping[str, NDArray[np.uint8]], state: NDArray[np.floating], stamp_of: Callable[[str], int]
-    ) -> list[tuple[int, str, bytes]]:
+    ) -> list[tuple[int, str, memoryview]]:
         """Stamp, topic and bytes of those samples of a frame that were not written yet."""
-        found: list[tuple[int, str, bytes]] = []
+        found: list[tuple[int, str, memoryview]] = []
         for camera in self.contract.cameras:
             time_ns = self._new(camera.topic, stamp_of(camera.topic))
             if time_ns:
@@ -143,7 +143,7 @@ class FrameWriter:
                 found.append((time_ns, source.topic, message))
         return found
 
-    def _write(self, found: list[tuple[int, str, bytes]], until_ns: int | None) -> None:
+    def _write(self, found: list[tuple[int, str, memoryview]], until_ns: int | None) -> None:
         """Messages and what was told until then [ns], or all of it, in the order of their times."""
         due = [event for event in self._events if until_ns is None or event[0] <= until_ns]
         self._events = [event for event in self._events if event not in due]
@@ -157,13 +157,13 @@ class FrameWriter:
         self._written[topic] = stamp_ns
         return stamp_ns
 
-    def _fill(self, fill: Any, part: Any, values: NDArray[np.floating], *rest: Any) -> bytes:
+    def _fill(self, fill: Any, part: Any, values: NDArray[np.floating], *rest: Any) -> memoryview:
         try:
             return serialize(fill(self._blanks[part.topic], part, values, *rest))
         except ValueError as error:
             raise UserError(f"'{part.name}' ({part.topic}): {error}") from error
 
-    def _image(self, camera: Any, image: NDArray[np.uint8], stamp_ns: int) -> bytes:
+    def _image(self, camera: Any, image: NDArray[np.uint8], stamp_ns: int) -> memoryview:
         if image.shape != (camera.height, camera.width, 3):
             raise UserError(
                 f"camera '{camera.name}': image of {image.shape[1]}x{image.shape[0]}, "

@@ -20,7 +20,7 @@ class Interventions:
         self._spans: list[Span] = []
         self._since_ns: int | None = None
 
-    def hear(self, data: bytes, receive_ns: int) -> None:
+    def hear(self, data: bytes | memoryview, receive_ns: int) -> None:
         """A message (CDR bytes) and when it was received [ns]; one that is broken tells nothing."""
         try:
             person = bool(deserialize(data, TYPE).data)

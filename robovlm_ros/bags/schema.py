@@ -58,7 +58,7 @@ def is_stamped(text: str) -> bool:
     return text.lstrip().startswith(("std_msgs/Header ", "std_msgs/msg/Header "))
 
 
-def deserialize(data: bytes, type_name: str, text: str = "") -> Any:
+def deserialize(data: bytes | memoryview, type_name: str, text: str = "") -> Any:
     """CDR bytes to a message object; ``text`` defines a type that is not known yet (schema of a bag).
 
     UserError if the bytes are not such a message or the type is unknown.
@@ -70,7 +70,7 @@ def deserialize(data: bytes, type_name: str, text: str = "") -> Any:
         else:
             _register_installed(type_name)
     try:
-        return store.deserialize_cdr(data, type_name)
+        return store.deserialize_cdr(memoryview(data), type_name)  # slicing it copies nothing
     except Exception as error:  # the generated code raises whatever broken bytes lead it to
         raise UserError(f"{len(data)} bytes are not a {type_name}: {error}") from error
 
@@ -95,10 +95,10 @@ def blank(type_name: str) -> Any:
     return store.types[type_name](**values)
 
 
-def serialize(message: Any) -> bytes:
+def serialize(message: Any) -> memoryview:
     """CDR bytes of a message that `blank` made; lists of numbers may stand where the type has arrays."""
     _lists_to_arrays(message)
-    return bytes(_typestore().serialize_cdr(message, message.__msgtype__))
+    return _typestore().serialize_cdr(message, message.__msgtype__)
 
 
 def _fields(type_name: str) -> list[tuple[str, tuple[Nodetype, Any]]]:
@@ -121,7 +121,7 @@ def _lists_to_arrays(message: Any) -> None:
                 setattr(message, name, np.array(value, element[0]))
 
 
-def header_stamp_ns(data: bytes) -> int | None:
+def header_stamp_ns(data: bytes | memoryview) -> int | None:
     """Header stamp [ns] of the CDR bytes of a stamped message; None if it is not set, or no time at all."""
     if len(data) < 12:
         return None

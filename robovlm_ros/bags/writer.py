@@ -83,7 +83,7 @@ class EpisodeWriter:
         self._ros_distro = ros_distro
         self._channels: dict[str, _Channel] = {}
         self._schemas: dict[str, int] = {}
-        self._undated: list[tuple[str, bytes]] = []
+        self._undated: list[tuple[str, bytes | memoryview]] = []
         self._start_ns: int | None = None
         self._end_ns = 0
         self.partial.mkdir(parents=True)
@@ -120,7 +120,7 @@ class EpisodeWriter:
         )
         self._channels[topic] = _Channel(channel_id, type_name, qos_text, found.type_hash, found.stamped)
 
-    def write(self, topic: str, data: bytes, receive_ns: int) -> None:
+    def write(self, topic: str, data: bytes | memoryview, receive_ns: int) -> None:
         """One message of an announced topic: CDR bytes and when they were received [ns].
 
         The publish time is the header stamp where the type has one. Messages may come in any order of time. A time of
@@ -138,7 +138,7 @@ class EpisodeWriter:
             self.copy(earlier_topic, earlier_data, receive_ns, receive_ns)
         self.copy(topic, data, receive_ns, publish_ns)
 
-    def copy(self, topic: str, data: bytes, receive_ns: int, publish_ns: int) -> None:
+    def copy(self, topic: str, data: bytes | memoryview, receive_ns: int, publish_ns: int) -> None:
         """One message of an announced topic whose two times are known already."""
         channel = self._channels[topic]
         self._mcap.add_message(channel.id, receive_ns, data, publish_ns, channel.count)
@@ -152,7 +152,7 @@ class EpisodeWriter:
         elif topic == self.contract.cameras[0].topic:
             self._seen = True
 
-    def _note_instruction(self, data: bytes, type_name: str, receive_ns: int) -> None:
+    def _note_instruction(self, data: bytes | memoryview, type_name: str, receive_ns: int) -> None:
         try:
             text = instruction_text(deserialize(data, type_name))
         except UserError:  # somebody's broken message: it is kept as it came, and tells nothing

@@ -175,6 +175,7 @@ def _record(
 ) -> None:
     """One episode, as the recorder would have written it."""
     writer = EpisodeWriter(path, contract, compress=False)
+    writer.note("in_order", True)
     (joints,), (arm,) = contract.state, contract.commands
     parts: list[Any] = [*contract.cameras, joints, arm]
     for part in parts:

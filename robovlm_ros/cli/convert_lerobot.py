@@ -137,7 +137,8 @@ def write_lerobot(
     writer = LeRobotWriter(output, first.contract, options)
     try:
         with tempfile.TemporaryDirectory(dir=writer.partial, prefix="parts_") as scratch:
-            jobs = [(path, Path(scratch) / f"{i}", options) for i, path in enumerate(paths)]
+            threads = min(workers, len(paths)) < (os.cpu_count() or 1)  # cores that would have nothing to do
+            jobs = [(path, Path(scratch) / f"{i}", options, threads) for i, path in enumerate(paths)]
             for part in in_order(_export, jobs, workers):
                 writer.add(part)
                 done(str(part.record["name"]), part.frames)
@@ -202,9 +203,9 @@ def _to_episodes(options: argparse.Namespace) -> int:
     return 0
 
 
-def _export(path: Path, folder: Path, options: VideoOptions) -> EpisodePart:
+def _export(path: Path, folder: Path, options: VideoOptions, threads: bool) -> EpisodePart:
     folder.mkdir()
-    return export_part(read_episode(path), folder, options)
+    return export_part(read_episode(path), folder, options, threads=threads)
 
 
 def _restore(

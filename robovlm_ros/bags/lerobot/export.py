@@ -15,7 +15,7 @@ from robovlm_ros.bags.aligned import AlignedEpisode
 from robovlm_ros.bags.interventions import during
 from robovlm_ros.bags.lerobot import layout
 from robovlm_ros.bags.lerobot.statistics import PixelStatistics
-from robovlm_ros.bags.lerobot.video import VideoOptions, VideoWriter
+from robovlm_ros.bags.lerobot.video import VideoOptions, VideoThread, VideoWriter
 from robovlm_ros.bags.reader import Episode
 from robovlm_ros.errors import UserError
 
@@ -43,11 +43,12 @@ class EpisodePart:
         return len(self.instructions)
 
 
-def export_part(episode: Episode, folder: Path, options: VideoOptions) -> EpisodePart:
+def export_part(episode: Episode, folder: Path, options: VideoOptions, *, threads: bool = False) -> EpisodePart:
     """Read an episode once and write its videos into ``folder``, which must exist.
 
-    Images pass through one by one; only the numbers of the episode are kept, some MB for each hour. UserError if it
-    cannot be read, or holds no observation.
+    Images pass through one by one; only the numbers of the episode are kept, some MB for each hour. ``threads``: each
+    video is encoded in a thread of its own, for where cores have nothing else to do. UserError if the episode cannot be
+    read, or holds no observation.
     """
     contract = episode.contract
     rate = layout.frame_rate(contract.rate_hz)
@@ -58,11 +59,12 @@ def export_part(episode: Episode, folder: Path, options: VideoOptions) -> Episod
     states: list[NDArray[np.float64]] = []
     said: list[str] = []
     pixels = {camera.name: PixelStatistics() for camera in contract.cameras}
-    writers: dict[str, VideoWriter] = {}
+    writers: dict[str, VideoWriter | VideoThread] = {}
     with ExitStack() as stack:
         for number, camera in enumerate(contract.cameras):
             path = folder / f"{number}.mp4"
-            writers[camera.name] = VideoWriter(path, camera.width, camera.height, rate, options)
+            writer = VideoWriter(path, camera.width, camera.height, rate, options)
+            writers[camera.name] = VideoThread(writer) if threads else writer
             stack.callback(_end_quietly, writers[camera.name])
         for frame in aligned.frames():
             stamps.append(frame.observation.stamp_ns)
@@ -77,8 +79,8 @@ def export_part(episode: Episode, folder: Path, options: VideoOptions) -> Episod
                 f"episode {episode.path} has no observation: were all cameras and all of the state recorded?"
             )
         stack.pop_all()
-        for writer in writers.values():
-            writer.close()
+        for video in writers.values():
+            video.close()
     times = np.array(stamps, np.int64)  # (frames,)
     commands, spans = aligned.commands(), aligned.interventions()
     actions, valid = commands.in_force(times)  # (frames, action_dim), (frames,)
@@ -127,6 +129,6 @@ def _record(episode: Episode, spans: Any, stamps: list[int]) -> dict[str, Any]:
     }
 
 
-def _end_quietly(writer: VideoWriter) -> None:
+def _end_quietly(writer: VideoWriter | VideoThread) -> None:
     with suppress(UserError):  # something else went wrong first
         writer.close()

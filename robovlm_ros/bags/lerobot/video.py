@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,10 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 """Name → encoder and what it is told for the sake of speed."""
 WAITING = 4
 """Images that may wait for the encoder; the reader waits when there are more."""
+COLOURS = 0x20 | 0x4000
+"""How swscale makes the colours that four pixels share (SWS_AREA and SWS_FULL_CHR_H_INP): the mean of all four. Of its
+ways that is the nearest to the image and one of the fastest; those that skip pixels are not vectorised.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,23 +84,71 @@ def load_av() -> Any:
 
 
 class VideoWriter:
-    """Encodes images in a thread of its own, so that reading and encoding overlap; memory stays bounded."""
+    """Encodes images one by one, in the thread that adds them."""
 
     def __init__(self, path: Path, width: int, height: int, rate: Fraction, options: VideoOptions) -> None:
+        """Begin the file ``path``, of images of width x height; UserError if it cannot be written."""
+        av = load_av()
         self.path = path
         self.count = 0
         """Images added."""
-        self._size, self._rate, self._options = (width, height), rate, options
-        self._error: BaseException | None = None
+        self._errors = (av.error.FFmpegError, OSError, ValueError)
+        self._from_buffer, self._reformat = av.VideoFrame.from_numpy_buffer, av.video.reformatter.VideoReformatter()
+        self._time_base = 1 / rate
+        encoder, told = CODECS[options.codec]
+        with self._named():
+            self._container = av.open(str(path), "w", format="mp4")
+            self._stream = self._container.add_stream(encoder, rate=rate)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = pixel_format(width, height)
+            self._stream.codec_context.time_base = self._time_base
+            self._stream.codec_context.thread_count = 1  # episodes and cameras run beside each other already
+            self._stream.options = {**told, "crf": str(options.crf), "g": str(options.keyframe_interval)}
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """A (height, width, 3) RGB image."""
+        with self._named():
+            picture = self._from_buffer(np.ascontiguousarray(image), format="rgb24")  # without a copy
+            frame = self._reformat.reformat(picture, format=self._stream.pix_fmt, interpolation=COLOURS, threads=1)
+            frame.pts, frame.time_base = self.count, self._time_base
+            self._container.mux(self._stream.encode(frame))
+        self.count += 1
+
+    def close(self) -> None:
+        """Finish the file."""
+        with self._named():
+            try:
+                self._container.mux(self._stream.encode())
+            finally:
+                self._container.close()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as error:
+            raise UserError(f"video {self.path.name} cannot be written: {error}") from error
+
+
+class VideoThread:
+    """A `VideoWriter` that encodes in a thread of its own: for cores that have nothing else to do.
+
+    Where all have, it costs more than it brings: an image wanders from one core's cache to another's. At most WAITING
+    images wait; then the one who adds waits, too.
+    """
+
+    def __init__(self, writer: VideoWriter) -> None:
+        self.path = writer.path
+        self._writer = writer
+        self._error: UserError | None = None
         self._waiting: queue.Queue[NDArray[np.uint8] | None] = queue.Queue(WAITING)
-        self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"encode {self.path.name}", daemon=True)
         self._thread.start()
 
     def add(self, image: NDArray[np.uint8]) -> None:
         """A (height, width, 3) RGB image; it is not copied, so it must not change any more."""
         self._check()
         self._waiting.put(image)
-        self.count += 1
 
     def close(self) -> None:
         """Encode what waits, and finish the file; what went wrong in the thread is raised here."""
@@ -105,34 +158,17 @@ class VideoWriter:
 
     def _check(self) -> None:
         if self._error is not None:
-            raise UserError(f"video {self.path.name} cannot be written: {self._error}") from self._error
+            raise self._error
 
     def _run(self) -> None:
         try:
-            self._encode()
-        except Exception as error:  # told by the thread that adds; the queue goes on being emptied
+            while (image := self._waiting.get()) is not None:
+                self._writer.add(image)
+            self._writer.close()
+        except UserError as error:  # told by the thread that adds; the queue goes on being emptied
             self._error = error
             while self._waiting.get() is not None:
                 pass
-
-    def _encode(self) -> None:
-        av = load_av()
-        encoder, options = CODECS[self._options.codec]
-        with av.open(str(self.path), "w", format="mp4") as container:
-            stream = container.add_stream(encoder, rate=self._rate)
-            stream.width, stream.height = self._size
-            stream.pix_fmt = pixel_format(*self._size)
-            stream.codec_context.time_base = 1 / self._rate
-            stream.codec_context.thread_count = 1  # episodes and cameras run beside each other already
-            interval = str(self._options.keyframe_interval)
-            stream.options = {**options, "crf": str(self._options.crf), "g": interval}
-            number = 0
-            while (image := self._waiting.get()) is not None:
-                frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")  # without a copy
-                frame.pts, frame.time_base = number, 1 / self._rate
-                container.mux(stream.encode(frame))
-                number += 1
-            container.mux(stream.encode())
 
 
 class VideoJoiner:
@@ -183,7 +219,8 @@ def decode(path: Path, start_s: float, times_s: Sequence[float], rate_hz: float)
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = 1  # episodes are read beside each other
+            reformat = av.video.reformatter.VideoReformatter()
             container.seek(max(0, round(start_s / stream.time_base) - 1), stream=stream)
             frames = container.decode(stream)
             frame, image = next(frames, None), None
@@ -193,7 +230,8 @@ def decode(path: Path, start_s: float, times_s: Sequence[float], rate_hz: float)
                     frame, image = next(frames, None), None
                 if frame is None or frame.time > wanted_s + near_s:
                     raise UserError(f"video {path} has no frame at {wanted_s:.3f} s")
-                image = frame.to_ndarray(format="rgb24") if image is None else image
+                if image is None:
+                    image = reformat.reformat(frame, format="rgb24", threads=1).to_ndarray()
                 yield image
     except (av.error.FFmpegError, IndexError) as error:
         raise UserError(f"video {path} cannot be read: {error}") from error
