@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import subprocess
 import sys
 import threading
@@ -468,3 +469,23 @@ def test_decisions_of_a_head_that_draws_go_on_from_one_another(domain_id: int, t
         assert policy.failure is None
     finally:
         world.close()
+
+
+def test_ctrl_c_ends_a_node_in_which_nothing_is_configured(domain_id: int) -> None:
+    command = [sys.executable, "-m", "robovlm_ros.nodes.policy_node", "--ros-args", "-p", "autostart:=false"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        watcher = rclpy.Context()
+        rclpy.init(context=watcher)
+        node = rclpy.create_node("watcher", context=watcher)
+        deadline = time.monotonic() + 30.0
+        while not node.get_publishers_info_by_topic("/policy_node/transition_event"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)  # it spins
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(15.0) == 0
+        finally:
+            process.kill()
+            node.destroy_node()
+            rclpy.try_shutdown(context=watcher)

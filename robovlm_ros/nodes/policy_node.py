@@ -10,6 +10,7 @@ import gc
 import sys
 from collections.abc import Callable
 
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from robovlm_ros.errors import UserError
@@ -21,9 +22,8 @@ from robovlm_ros.nodes.parameters import declare, follow
 from robovlm_ros.nodes.policy_run import PolicyRun
 from robovlm_ros.nodes.policy_settings import Settings
 
-SWITCH_S = 0.0005
-"""How long threads may let each other wait [s]: with Python's 5 ms, inference now and then makes a command late by
-as much (`benchmark control` measures it)."""
+SIGNALS_S = 0.5
+"""How long Ctrl-C may take to be heard [s]."""
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -42,6 +42,8 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc, unused-ignore]
         stops = (settings.emergency_stop_topic, settings.dead_man_topic)
         guard_topics(self, self._obey, stop_topic=stops[0], dead_man_topic=stops[1])
         follow(self, settings, self._change)
+        # Python handles signals between two waits only: something must come round also while nothing is configured.
+        self.create_timer(SIGNALS_S, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._opened = Entities(self)
         self._refusal = "the policy node cannot start"
         self._starting = settings.autostart
@@ -135,7 +137,6 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc, unused-ignore]
 
 def main() -> int:
     """Entry point of ``ros2 run robovlm_ros policy_node``."""
-    sys.setswitchinterval(SWITCH_S)
     return spin(PolicyNode, threads=4, last_words=True)
 
 
