@@ -88,6 +88,6 @@ def test_commands_of_the_shipped_policy_come_at_100_hz_through_stalls_of_inferen
     assert result.keys() >= KEYS
     assert result["stalls"] == 2
     assert result["commands"] + result["missed_periods"] == pytest.approx(100 * result["seconds"], rel=0.02)
-    assert result["inference_p99_ms"] > 500
+    assert result["latency_max_ms"] > 500
     assert result["in_stalls"]["max_gap_ms"] < 500  # while inference stood still, commands went on
     assert plot.stat().st_size > 10_000
