@@ -218,6 +218,10 @@ def test_yaml_fills_a_message_and_shows_it_again() -> None:
     image = get_message("sensor_msgs/msg/Image")(data=bytes(1000))
     assert "data: '<sequence type: uint8, length: 1000>'" in message_to_yaml(image, no_arr=True)
     assert yaml.safe_load(message_to_yaml(image, truncate=2))["data"] == [0, 0, "..."]
+    numbers = get_message("std_msgs/msg/Float64MultiArray")(data=[1.0, 2.5])
+    # As ROS 2 prints it: the flow style is that of lists.
+    expected = "layout:\n  dim: []\n  data_offset: 0\ndata: [1.0, 2.5]\n"
+    assert message_to_yaml(numbers, flow_style=True) == expected
 
 
 @pytest.mark.parametrize(

@@ -99,4 +99,4 @@ def test_the_bytes_are_those_of_cdr() -> None:
 
 def test_only_messages_of_the_class_are_serialised() -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011 (which one is not documented)
-        deserialize_message(b"\x00", String)
+        deserialize_message(b"\x00\x01\x00\x00", String)  # a head, and nothing behind it

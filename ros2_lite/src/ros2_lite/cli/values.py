@@ -16,7 +16,16 @@ _SEQUENCE = re.compile(r"sequence<(.+?)(?:, (\d+))?>\Z")
 _ARRAY = re.compile(r"(.+)\[(\d+)\]\Z")
 _FLOATS = ("double", "float")
 _WIDTH = 2**31 - 1  # one line for a text, however long
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class _Dumper(_SafeDumper):  # type: ignore[misc]
+    """As the original dumps messages: fields one a line, so that a flow style is that of their lists alone."""
+
+
+_Dumper.add_representer(
+    dict, lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value.items(), flow_style=False)
+)
 
 
 # -- types -----------------------------------------------------------------------------------------------------------
@@ -204,10 +213,15 @@ def _abbreviated(value: Any, kind: str) -> str:
 
 
 def message_to_yaml(message: Any, *, flow_style: bool = False, **options: Any) -> str:
-    """The message as YAML, with the options of :func:`message_to_dict`."""
+    """The message as YAML, with the options of :func:`message_to_dict`; `flow_style` puts lists on one line."""
+    return dict_to_yaml(message_to_dict(message, **options), flow_style)
+
+
+def dict_to_yaml(values: dict[str, Any], flow_style: bool = False) -> str:
+    """What :func:`message_to_dict` made, as YAML."""
     return str(
         yaml.dump(
-            message_to_dict(message, **options),
+            values,
             Dumper=_Dumper,
             allow_unicode=True,
             width=_WIDTH,

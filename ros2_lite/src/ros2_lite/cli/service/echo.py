@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
-
-import yaml
 
 from ros2_lite.cli import graph
 from ros2_lite.cli.errors import CliError, count
 from ros2_lite.cli.topic.echo import TRUNCATE_LENGTH
-from ros2_lite.cli.values import get_service, message_to_csv, message_to_dict
+from ros2_lite.cli.values import dict_to_yaml, get_service, message_to_csv, message_to_dict
 
 _KINDS = ("REQUEST_SENT", "REQUEST_RECEIVED", "RESPONSE_SENT", "RESPONSE_RECEIVED")
 
@@ -51,10 +48,7 @@ def main(args: argparse.Namespace) -> None:
             return
         values = message_to_dict(message, **options)
         values["info"]["event_type"] = _KINDS[values["info"]["event_type"]]
-        text = yaml.safe_dump(
-            values, allow_unicode=True, width=sys.maxsize, default_flow_style=args.flow_style, sort_keys=False
-        )
-        print(f"{text}---", flush=True)
+        print(f"{dict_to_yaml(values, args.flow_style)}---", flush=True)
 
     name = graph.absolute(args.service_name)
     with graph.cli_node() as node:
