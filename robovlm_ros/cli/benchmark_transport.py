@@ -26,7 +26,7 @@ TRACED_S = 1.0
 """How long messages arrive while the allocations of Python are traced [s]."""
 SETTLE_S = 0.5
 """How long late messages are waited for [s]."""
-STARTS = 5
+STARTS = 3
 """How often a process with a node is started; the median counts."""
 _NODE = """
 import sys, time
