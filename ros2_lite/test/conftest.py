@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 _candidates = itertools.count(os.getpid())
+_failed = pytest.StashKey[bool]()
 
 
 def _is_empty(domain: int) -> bool:
@@ -68,15 +69,23 @@ def tagged(domain: int) -> str:
     return f"<CycloneDDS><Domain>{tag}</Domain></CycloneDDS>"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[_failed] = item.stash.get(_failed, False) or report.failed
+    return report
+
+
 @pytest.fixture
-def domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def domain_id(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[int]:
     """A domain for this test alone, set as ROS_DOMAIN_ID."""
     domain, lock = reserve_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     monkeypatch.setenv("CYCLONEDDS_URI", tagged(domain))
     yield domain
     lock.close()
-    _expect_left(domain)
+    if not request.node.stash[_failed]:  # its report would keep what it had
+        _expect_left(domain)
 
 
 def _expect_left(domain: int) -> None:
