@@ -49,6 +49,7 @@ setup(
             "recorder_node = robovlm_ros.nodes.recorder_node:main",
             "teleop_node = robovlm_ros.nodes.teleop_node:main",
             "sim_node = robovlm_ros.nodes.sim_node:main",
+            "gazebo_node = robovlm_ros.nodes.gazebo_node:main",
             "replay_node = robovlm_ros.nodes.replay_node:main",
             "servo_node = robovlm_ros.nodes.servo_node:main",
             "view_node = robovlm_ros.nodes.view_node:main",

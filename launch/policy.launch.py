@@ -10,7 +10,7 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -45,6 +45,12 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="auto",
                 choices=list(ATTENTIONS),
                 description="How the VLM's attention is computed",
+            ),
+            DeclareLaunchArgument(
+                "simulator",
+                default_value="auto",
+                choices=["auto", "mujoco", "gazebo", "none"],
+                description="What plays the robot; auto: what the contract names",
             ),
             DeclareLaunchArgument(
                 "lockstep", default_value="false", choices=BOOLEANS, description="The simulator waits for the policy"
@@ -94,7 +100,7 @@ def generate_launch_description() -> LaunchDescription:
                         "attention": _text("attention"),
                         "autostart": _flag("autostart"),
                         "lockstep": _flag("lockstep"),
-                        "use_sim_time": _flag("lockstep"),
+                        "use_sim_time": _own_time(),
                     }
                 ],
                 on_exit=Shutdown(reason="the policy has ended"),
@@ -108,7 +114,7 @@ def generate_launch_description() -> LaunchDescription:
                     {
                         "contract": _text("contract"),
                         "directory": _text("directory"),
-                        "use_sim_time": _flag("lockstep"),
+                        "use_sim_time": _own_time(),
                     }
                 ],
                 condition=IfCondition(LaunchConfiguration("record")),
@@ -144,11 +150,21 @@ def _flag(name: str) -> ParameterValue:
     return ParameterValue(LaunchConfiguration(name), value_type=bool)
 
 
+def _own_time() -> ParameterValue:
+    """Whether the simulator makes the time."""
+    lockstep, simulator = LaunchConfiguration("lockstep"), LaunchConfiguration("simulator")
+    return ParameterValue(
+        PythonExpression(["'", lockstep, "' == 'true' or '", simulator, "' == 'gazebo'"]), value_type=bool
+    )
+
+
 def _robot(context: LaunchContext) -> list[Any]:
     """The simulator that the contract names; a launch that cannot work ends here, before anything is started."""
     given = LaunchConfiguration("contract").perform(context)
     checkpoint = find_checkpoint(LaunchConfiguration("checkpoint").perform(context))
-    simulator = find_contract(checkpoint, given).simulator
+    chosen = LaunchConfiguration("simulator").perform(context)
+    named = find_contract(checkpoint, given).simulator
+    simulator = named if chosen == "auto" else chosen
     if simulator == "none":
         return []
     return [

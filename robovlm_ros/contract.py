@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from robovlm_ros.errors import UserError
 from robovlm_ros.options import build, read_yaml
+from robovlm_ros.urdf import Urdf
+from robovlm_ros.urdf_limits import take_limits
 
 KINDS = ("continuous", "binary")
 NORMALISATIONS = ("quantile", "min_max", "mean_std", "mu_law", "limits", "identity")
@@ -318,7 +320,10 @@ class Contract:
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Contract:
-        """Read a contract by file path, or by the name of one shipped in ``config/robots``."""
+        """Read a contract by file path, or by the name of one shipped in ``config/robots``.
+
+        Its key ``urdf`` names a URDF, beside the file or by an absolute path, whose joint limits it takes over.
+        """
         path = Path(name_or_path).expanduser()
         folder = share_directory() / "config" / "robots"
         if path.name == str(name_or_path) and not path.suffix:
@@ -326,7 +331,11 @@ class Contract:
         if not path.is_file():
             shipped = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
             raise UserError(f"no contract '{name_or_path}' (a YAML file, or one of: {shipped})")
-        return cls.from_dict(read_yaml(path), where=str(path))
+        values = read_yaml(path)
+        urdf = values.pop("urdf", None)
+        if urdf is not None:  # what it says becomes part of the contract, which then needs the file no more
+            take_limits(values.get("commands"), Urdf.load(path.parent / Path(str(urdf)).expanduser()), str(path))
+        return cls.from_dict(values, where=str(path))
 
 
 def is_velocity(type_name: str, dim: ActionDimension) -> bool:

@@ -53,6 +53,10 @@ class Joint:
     effort: float
     """Largest torque or force [N m or N]; infinite where the file says none, or 0."""
     mimic: Mimic | None = None
+    damping: float = 0.0
+    """Viscous friction [N m s/rad or N s/m]."""
+    friction: float = 0.0
+    """Static friction [N m or N]."""
 
     @property
     def moves(self) -> bool:
@@ -139,7 +143,7 @@ def _joints(root: ElementTree.Element, where: str) -> Iterator[Joint]:
     for item in root.findall("joint"):
         name, kind = item.get("name", ""), item.get("type", "")
         place = f"{where}: joint '{name}'"
-        limit, mimic = item.find("limit"), item.find("mimic")
+        limit, mimic, dynamics = item.find("limit"), item.find("mimic"), item.find("dynamics")
         if limit is None and kind in ("revolute", "prismatic") and mimic is None:
             raise UserError(f"{place} has no <limit>, which a {kind} joint needs")
         bounded = limit is not None and kind in ("revolute", "prismatic")
@@ -162,6 +166,8 @@ def _joints(root: ElementTree.Element, where: str) -> Iterator[Joint]:
                 multiplier=_number(mimic, "multiplier", 1.0, place),
                 offset=_number(mimic, "offset", 0.0, place),
             ),
+            damping=_number(dynamics, "damping", 0.0, place),
+            friction=_number(dynamics, "friction", 0.0, place),
         )
 
 

@@ -28,6 +28,8 @@ from robovlm_ros.sim.tasks import MOST_PADS, REACH, Task, choose_tasks
 
 TRAJECTORIES = "tabletop_trajectory"
 """Contract of the simulated arm when it takes joint trajectories."""
+GAZEBO_S = 150.0
+"""How long Gazebo may take to start and to show a scene [s]."""
 SETTLE_S = 1.0
 """After an episode an arm with a servo comes to rest for so long [s], before it is put elsewhere."""
 
@@ -54,6 +56,9 @@ def _arguments() -> argparse.ArgumentParser:
         help="longest episode [s of the robot's clock] (default: reach 5, push and lift 10, put 15)",
     )
     arguments.add_argument("--pads", type=int, help="coloured pads on the table (default: 0 for reach alone, else 2)")
+    arguments.add_argument(
+        "--simulator", choices=("mujoco", "gazebo"), default="mujoco", help="what plays the robot; gazebo needs ros_gz"
+    )
     arguments.add_argument("--held-out", action="store_true", help="use sentences that no demonstration has had")
     arguments.add_argument("--lockstep", action="store_true", help="the simulator waits for the policy")
     arguments.add_argument(
@@ -79,7 +84,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise UserError(f"--episodes must be at least 1, not {options.episodes}")
     if options.seed < 0 or not (options.seconds is None or options.seconds > 0):
         raise UserError(f"--seed must be 0 or more and --seconds above 0, not {options.seed} and {options.seconds}")
-    tasks, pads = tasks_and_pads(options.task, options.pads)
+    gazebo = options.simulator == "gazebo"
+    if gazebo and (options.lockstep or options.servo or options.pads):
+        raise UserError("--simulator gazebo runs in its own time, with its own servo and without pads: leave these out")
+    tasks, pads = tasks_and_pads(options.task, 0 if gazebo else options.pads)
     if options.servo and options.lockstep:
         raise UserError("--servo sends trajectories at a rate of its own, for which --lockstep does not wait")
     if options.reactions and REACH not in tasks:
@@ -88,7 +96,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
     environment = local_environment()
     os.environ.update(environment)
-    mode = "lockstep" if options.lockstep else "realtime"
+    mode = "gazebo" if gazebo else "lockstep" if options.lockstep else "realtime"
+    own_time = gazebo or options.lockstep  # what is measured has stamps of the simulator's clock
     print(
         f"evaluate: '{options.checkpoint}', {', '.join(task.name for task in tasks)}, {options.episodes} episodes"
         f"{' each' if len(tasks) > 1 else ''}, {mode}, seed {options.seed}",
@@ -99,7 +108,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     camera = SceneCamera(contract, pads) if film else None
     with Nodes(environment) as nodes:
         robot = TRAJECTORIES if options.servo else options.contract
-        nodes.start("sim_node", {"contract": robot, "lockstep": options.lockstep, "pads": pads})
+        if gazebo:
+            nodes.launch("sim.launch.py", {"simulator": "gazebo", "contract": options.contract})
+        else:
+            nodes.start("sim_node", {"contract": robot, "lockstep": options.lockstep, "pads": pads})
         if options.servo:
             urdf = URDF.read_text(encoding="utf-8")
             nodes.start("servo_node", {"contract": options.contract, "robot_description": urdf, "publish_pose": True})
@@ -109,13 +121,15 @@ def _evaluate(options: argparse.Namespace) -> int:
                 "contract": options.contract,
                 "checkpoint": options.checkpoint,
                 "lockstep": options.lockstep,
-                "use_sim_time": options.lockstep,
+                "use_sim_time": own_time,
             },
         )
         with Session(contract, "evaluate", nodes.check) as session:
+            if gazebo:  # whoever makes its first scene commands the arm, too, and is not to be taken for the policy
+                session.wait(lambda: bool(session.blocks), GAZEBO_S, "Gazebo's first scene")
             session.wait_for_policy()
-            session.settle_s = SETTLE_S if options.servo else 0.0
-            runner = Runner(session, options.seconds, options.lockstep, held_out=options.held_out)
+            session.settle_s = SETTLE_S if options.servo or gazebo else 0.0
+            runner = Runner(session, options.seconds, own_time, held_out=options.held_out)
             asked = [(task, scene_seed(options.seed, i)) for i in range(options.episodes) for task in tasks]
             episodes = []
             for task, seed in asked:  # the tasks take turns, so that a film or a broken run has some of each

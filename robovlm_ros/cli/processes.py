@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,17 @@ class Nodes:
         command = [sys.executable, "-m", f"robovlm_ros.nodes.{name}", "--ros-args"]
         for argument in arguments:
             command += ["-p", argument]
+        self._run(name, command)
+
+    def launch(self, file: str, arguments: Mapping[str, object]) -> None:
+        """``ros2 launch`` a launch file of this package with arguments; UserError where there is no ``ros2``."""
+        ros2 = shutil.which("ros2")
+        if ros2 is None:
+            raise UserError(f"the program 'ros2', which launches {file}, is not on the PATH: source ROS 2, or activate")
+        values = [f"{key}:={value}" for key, value in arguments.items()]
+        self._run(file, [ros2, "launch", "robovlm_ros", file, *values])
+
+    def _run(self, name: str, command: Sequence[str]) -> None:
         log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         process = subprocess.Popen(
             command, env=self._environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -70,6 +82,8 @@ class Nodes:
         finally:  # a second Ctrl-C: at once
             for _, process, _ in self._running:
                 process.kill()
+                with contextlib.suppress(ProcessLookupError):  # and what a launch has left behind
+                    os.killpg(process.pid, signal.SIGKILL)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
