@@ -271,7 +271,7 @@ class World(Node):  # type: ignore[misc, unused-ignore]
             self.create_subscription(JointTrajectory, topic, self._move, 50)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(MarkerArray, "/sim_node/blocks", self._show, latched)
-        self._clock = self.create_publisher(Clock, "/clock", 10)
+        self._time = self.create_publisher(Clock, "/clock", 10)
         self._states = self.create_publisher(JointState, "/joint_states", 10)
         self._poses = {c: self.create_publisher(PoseStamped, gazebo.truth_topic(c), 10) for c in COLOURS}
         self.reset = self.create_client(Trigger, "/sim_node/reset")
@@ -285,7 +285,7 @@ class World(Node):  # type: ignore[misc, unused-ignore]
 
     def _tell(self) -> None:
         now = self.get_clock().now().to_msg()
-        self._clock.publish(Clock(clock=now))
+        self._time.publish(Clock(clock=now))
         state = JointState(name=list(self.joints), position=list(self.joints.values()))
         state.header.stamp = now
         self._states.publish(state)
