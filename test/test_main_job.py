@@ -116,6 +116,18 @@ def test_collected_episodes_are_ordinary_bags(domain_id: int, tmp_path: Path) ->
         assert summary.statistics.message_count == count
 
 
+def test_demonstrations_can_begin_after_a_miss_and_show_how_to_recover(domain_id: int, tmp_path: Path) -> None:
+    from robovlm_ros.bags.reader import list_episodes, observations, read_episode
+
+    done = run("collect", "--output", tmp_path, "--task", "push", "--episodes", 2, "--recoveries", 1)
+    assert done.returncode == 0, done.stderr
+    for episode in map(read_episode, list_episodes(tmp_path)):
+        height = episode.contract.state_names.index("ee.z")
+        heights = [step.observation.state[height] for step in observations(episode, cameras=["static"])]
+        assert heights[0] < 0.075 < max(heights)  # it begins low, and goes up to come down anew
+        assert episode.outcome == "success"
+
+
 def test_a_command_that_is_terminated_takes_its_nodes_along(domain_id: int, tmp_path: Path) -> None:
     process = subprocess.Popen([BIN / "collect", "--output", tmp_path / "first", "--episodes", "100"])
     end = time.monotonic() + 60
@@ -140,6 +152,7 @@ BAD_INPUT = {
     "a film of unknown format": (["evaluate", "--video", "{tmp}/film.avi"], ".mp4"),
     "a bad domain": (["evaluate"], "ROS_DOMAIN_ID"),
     "a folder that holds episodes": (["collect", "--output", "{tmp}/bags"], "holds episodes already"),
+    "a share that is none": (["collect", "--output", "{tmp}/new", "--recoveries", "40"], "between 0 and 1, not 40"),
     "a folder that is a file": (["collect", "--output", "{tmp}/robot.yaml"], "robot.yaml: File exists"),
     "results that cannot be written": (["evaluate", "--json", "{tmp}/robot.yaml/result.json"], "robot.yaml"),
     "an argument that is missing": (["collect"], "--output (see collect --help)"),

@@ -32,6 +32,10 @@ SETTLE_STEPS = 7
 PUSH_ON_STEPS = 4
 """... or, in a push, to go on."""
 
+_ASTRAY = 1  # keeps these random numbers apart from those of the demonstration
+_ASTRAY_M, _ASTRAY_LOW_M = (0.03, 0.10), (0.022, 0.06)  # the tool's distance from the block, and its height [m]
+_ASTRAY_HIGH_M, _ASTRAY_STEP_M, _ASTRAY_STEPS = 0.12, 0.03, 25  # on the way there: height, step [m], most steps
+
 
 def main() -> int:
     """Entry point of ``ros2 run robovlm_ros collect``."""
@@ -52,6 +56,12 @@ def _arguments() -> argparse.ArgumentParser:
         "--steps", type=int, help="longest episode [steps of the contract's rate] (default: 45 for reach, else 150)"
     )
     arguments.add_argument("--noise", type=float, default=0.004, help="noise on the expert's commands [m]")
+    arguments.add_argument(
+        "--recoveries",
+        type=float,
+        default=0.0,
+        help="share of episodes (0 to 1) that begin low beside the block, as after a miss, to show how to recover",
+    )
     arguments.add_argument("--workers", type=int, default=1, help="simulators beside each other, one domain each")
     return arguments
 
@@ -68,6 +78,8 @@ def _collect(options: argparse.Namespace) -> int:
     for name in ("seed", "noise"):
         if not 0 <= getattr(options, name) < math.inf:
             raise UserError(f"--{name} must be 0 or more, not {getattr(options, name)}")
+    if not 0 <= options.recoveries <= 1:
+        raise UserError(f"--recoveries must be between 0 and 1, not {options.recoveries}")
     as_action(contract, np.zeros(4))
     output: Path = options.output
     output.mkdir(parents=True, exist_ok=True)
@@ -150,11 +162,14 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
         seed, moment, colours = find_scene(options.seed + index, [task], look)
         rng = np.random.default_rng(seed)
         instruction = sample_instruction(colours, rng, task=task, pads=[pad.colour for pad in moment.pads])
+        order = parse_order(instruction)
         session.instruct("")
         session.instruct(instruction)
+        astray = _is_astray(session, publish, order, seed, options)
         session.trigger(start)
-        session.reset(seed)
-        success = _demonstrate(session, publish, parse_order(instruction), rng, options)
+        if not astray:
+            session.reset(seed)
+        success = _demonstrate(session, publish, order, rng, options)
         succeeded += success
         session.call(mark, SetBool.Request(data=success), "the recorder's mark")
         episode = Path(session.trigger(stop))
@@ -162,6 +177,35 @@ def _episodes(session: Any, options: argparse.Namespace, worker: int, workers: i
         if number % 25 == 0 or index + workers >= options.episodes:
             done = len(range(worker, options.episodes, workers))
             print(f"collect[{worker}]: {number}/{done} episodes, {succeeded} succeeded", flush=True)
+
+
+def _is_astray(session: Any, publish: CommandPublisher, order: Order, seed: int, options: argparse.Namespace) -> bool:
+    """Whether this episode shall begin after a miss; if so the tool is taken low beside the block, unrecorded.
+
+    Where a policy goes down in the wrong place it needs to have seen what to do there; a demonstration that goes
+    well never shows it.
+    """
+    from robovlm_ros.sim.measure import possible
+    from robovlm_ros.sim.tasks import find_block
+
+    rng = np.random.default_rng((seed, _ASTRAY))
+    if rng.random() >= options.recoveries:
+        return False
+    session.reset(seed)
+    middle = find_block(session.moment().blocks, order.colour).position
+    angle, away = rng.uniform(0.0, 2 * math.pi), rng.uniform(*_ASTRAY_M)
+    spot = np.array([*(middle[:2] + away * np.array([math.cos(angle), math.sin(angle)])), rng.uniform(*_ASTRAY_LOW_M)])
+    gripper = float(rng.integers(2))
+    for place in (np.append(spot[:2], _ASTRAY_HIGH_M), spot):  # (3,) over the blocks, then down
+        for _ in range(_ASTRAY_STEPS):
+            stamp, tool = session.seen_ns, session.moment().tool
+            way = place - tool
+            if np.linalg.norm(way) < 0.01:
+                break
+            step = way * min(1.0, _ASTRAY_STEP_M / float(np.linalg.norm(way)))
+            publish(as_action(session.contract, np.append(tool + step, gripper)), stamp)
+            session.wait(lambda stamp=stamp: session.seen_ns > stamp, 30.0, "the next observation")
+    return order.colour in possible(order.task, session.moment())  # a neighbour may have been moved into the way
 
 
 def _demonstrate(session: Any, publish: CommandPublisher, order: Order, rng: Any, options: argparse.Namespace) -> bool:
