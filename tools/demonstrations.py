@@ -34,6 +34,8 @@ TASKS = {
 CONFIG = "tabletop_tasks"
 NOISE_M = 0.006
 """Noise on the expert's commands, which shows how to recover [m]."""
+RECOVERIES = {"push": 0.4, "lift": 0.4, "put": 0.4}
+"""Share of a task's demonstrations that begin after a miss; none of reaching, which has no way to miss for good."""
 LEAST_STEPS, STEPS_EACH = 500, 5
 """Optimiser steps of a run: so many for each demonstration, and never fewer than these."""
 SCENES = 200
@@ -44,7 +46,10 @@ def demonstrations(options: argparse.Namespace, task: str, count: int) -> Path:
     """A folder with the first ``count`` demonstrations of a task."""
     whole = options.episodes / task if options.episodes else options.work / "episodes" / task
     if not whole.is_dir():
-        command("collect", "--task", task, "--output", whole, "--noise", NOISE_M, "--episodes", max(options.sizes))
+        command(
+            "collect", "--task", task, "--output", whole, "--noise", NOISE_M, "--recoveries", RECOVERIES.get(task, 0.0),
+            "--episodes", max(options.sizes), "--workers", 2,
+        )  # fmt: skip
     found = list_episodes(whole)
     if len(found) < count:
         raise SystemExit(f"error: {whole} holds {len(found)} episodes, not {count}")
@@ -62,7 +67,9 @@ def run(options: argparse.Namespace, task: str, count: int, seed: int) -> dict[s
     folder = options.work / "policies" / f"{task}_{count}_{seed}"
     command(
         "finetune", "--config", CONFIG, "--base", options.base, "--episodes", demonstrations(options, task, count),
-        "--output", folder, "--steps", max(LEAST_STEPS, STEPS_EACH * count), "--seed", seed, "--validation-share", 0,
+        "--output", folder, "--steps", max(RECOVERIES = {"push": 0.4, "lift": 0.4, "put": 0.4}
+"""Share of a task's demonstrations that begin after a miss; none of reaching, which has no way to miss for good."""
+LEAST_STEPS, STEPS_EACH * count), "--seed", seed, "--validation-share", 0,
     )  # fmt: skip
     result = folder / "evaluation.json"
     each = options.trials // len(choose_tasks(task))
