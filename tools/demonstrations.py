@@ -67,9 +67,7 @@ def run(options: argparse.Namespace, task: str, count: int, seed: int) -> dict[s
     folder = options.work / "policies" / f"{task}_{count}_{seed}"
     command(
         "finetune", "--config", CONFIG, "--base", options.base, "--episodes", demonstrations(options, task, count),
-        "--output", folder, "--steps", max(RECOVERIES = {"push": 0.4, "lift": 0.4, "put": 0.4}
-"""Share of a task's demonstrations that begin after a miss; none of reaching, which has no way to miss for good."""
-LEAST_STEPS, STEPS_EACH * count), "--seed", seed, "--validation-share", 0,
+        "--output", folder, "--steps", max(LEAST_STEPS, STEPS_EACH * count), "--seed", seed, "--validation-share", 0,
     )  # fmt: skip
     result = folder / "evaluation.json"
     each = options.trials // len(choose_tasks(task))
