@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from pages import ROOT, command, fill
 
-from robovlm_ros.bags.reader import list_episodes
+from robovlm_ros.bags.reader import list_episodes, read_episode
 from robovlm_ros.cli.evaluate import wilson
 from robovlm_ros.sim.tasks import choose_tasks
 
@@ -36,6 +36,8 @@ NOISE_M = 0.006
 """Noise on the expert's commands, which shows how to recover [m]."""
 RECOVERIES = {"push": 0.4, "lift": 0.4, "put": 0.4}
 """Share of a task's demonstrations that begin after a miss; none of reaching, which has no way to miss for good."""
+SPARE = 1.03
+"""So many times as many demonstrations are recorded: the expert fails now and then when it begins after a miss."""
 LEAST_STEPS, STEPS_EACH = 500, 5
 """Optimiser steps of a run: so many for each demonstration, and never fewer than these."""
 SCENES = 200
@@ -43,16 +45,16 @@ SCENES = 200
 
 
 def demonstrations(options: argparse.Namespace, task: str, count: int) -> Path:
-    """A folder with the first ``count`` demonstrations of a task."""
+    """A folder with the first ``count`` demonstrations of a task that succeeded: no other is learned from."""
     whole = options.episodes / task if options.episodes else options.work / "episodes" / task
     if not whole.is_dir():
         command(
             "collect", "--task", task, "--output", whole, "--noise", NOISE_M, "--recoveries", RECOVERIES.get(task, 0.0),
-            "--episodes", max(options.sizes), "--workers", 2,
+            "--episodes", round(SPARE * max(options.sizes)), "--workers", 2,
         )  # fmt: skip
-    found = list_episodes(whole)
+    found = [episode for episode in list_episodes(whole) if read_episode(episode).outcome == "success"]
     if len(found) < count:
-        raise SystemExit(f"error: {whole} holds {len(found)} episodes, not {count}")
+        raise SystemExit(f"error: {whole} holds {len(found)} demonstrations that succeeded, not {count}")
     part = options.work / "parts" / f"{task}_{count}"
     part.mkdir(parents=True, exist_ok=True)
     for episode in found[:count]:
