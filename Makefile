@@ -65,12 +65,15 @@ evaluate: setup
 	$(BIN)/python tools/figures.py
 	$(BIN)/evaluate --episodes 5 --seed 9 --lockstep --no-control --video docs/tabletop.gif
 
+SHOW = $(BIN)/collect --pads 2 --noise 0.006 --workers 2
+
 checkpoint-tasks: setup
 	rm -rf $(WORK)/tabletop_tasks_vlm $(WORK)/tasks $(WORK)/tabletop_tasks
-	$(BIN)/pretrain --output $(WORK)/tabletop_tasks_vlm --pads 0.8 --questions 4 --steps 2000
-	for task in reach push lift put; do \
-		$(BIN)/collect --task $$task --pads 2 --output $(WORK)/tasks/$$task --episodes 400 --noise 0.006 --workers 2 || exit 1; \
-	done
+	$(BIN)/pretrain --output $(WORK)/tabletop_tasks_vlm --pads 0.8 --questions 4 --scenes 48000 --steps 6000
+	$(SHOW) --output $(WORK)/tasks/reach --task reach --episodes 400
+	$(SHOW) --output $(WORK)/tasks/push --task push --episodes 408 --recoveries 0.4  # 3 of them fail
+	$(SHOW) --output $(WORK)/tasks/lift --task lift --episodes 400 --recoveries 0.4
+	$(SHOW) --output $(WORK)/tasks/put --task put --episodes 400
 	$(BIN)/finetune --config tabletop_tasks --base $(WORK)/tabletop_tasks_vlm --output $(WORK)/tabletop_tasks \
 		--episodes $(WORK)/tasks/reach $(WORK)/tasks/push $(WORK)/tasks/lift $(WORK)/tasks/put
 	@echo "made $(WORK)/tabletop_tasks_vlm and $(WORK)/tabletop_tasks; copy them to checkpoints/ to ship them"
