@@ -62,6 +62,8 @@ def spin(make: Callable[[], Node], threads: int, *, last_words: bool = False) ->
     except (KeyboardInterrupt, ExternalShutdownException):
         failure = None
     finally:
+        # At a terminal a node is interrupted twice, by the terminal and by `ros2 launch`: closing goes on.
+        interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
         if executor is not None:
             executor.shutdown(timeout_sec=END_SECONDS)  # callbacks end before what they use does
         if node is not None:
@@ -71,6 +73,7 @@ def spin(make: Callable[[], Node], threads: int, *, last_words: bool = False) ->
             failure = getattr(node, "failure", None) or failure
             node.destroy_node()
         rclpy.try_shutdown()
+        signal.signal(signal.SIGINT, interrupted or signal.SIG_DFL)
     if failure is not None:
         print(f"error: {failure}", file=sys.stderr, flush=True)
         return 1

@@ -83,6 +83,8 @@ class RecordedTopics:
         except ExternalShutdownException:
             return
         except Exception as error:
+            if not self._owner.context.ok():
+                return  # rclpy raises RCLError when the context ends while it prepares to wait
             self._owner.get_logger().error(traceback.format_exc())
             self._owner.failure = f"receiving failed: {error}"
             self._owner.context.try_shutdown()
