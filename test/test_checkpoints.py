@@ -195,6 +195,11 @@ def test_a_base_that_is_not_whole_is_refused_in_one_line(
     refused(load_vlm, tmp_path / "vlm", said)
 
 
+def test_a_policy_that_is_named_as_a_base_says_of_which_base_it_was_made() -> None:
+    folder = Path(__file__).resolve().parent.parent / "checkpoints" / "tabletop_tasks"
+    refused(load_vlm, folder, "is a policy, not .*: name what it was made of .'tabletop_tasks_vlm', as measured.json")
+
+
 def test_shards_load_as_one_file_does(tmp_path: Path) -> None:
     policy, processor = small_policy()
     save_policy(tmp_path / "policy", policy, processor)

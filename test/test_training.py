@@ -296,6 +296,8 @@ def test_finetune_makes_a_policy_from_bags_alone(tmp_path: Path, monkeypatch: py
         "2",
         "--cameras",
         "static,wrist",
+        "--cache",
+        str(tmp_path / "cache"),
     ]
     base = ["--base", str(tmp_path / "vlm"), "--output", str(tmp_path / "policy")]
     monkeypatch.setattr(sys, "argv", ["finetune", "--episodes", str(tmp_path / "episodes"), *base, *flags])
@@ -309,6 +311,7 @@ def test_finetune_makes_a_policy_from_bags_alone(tmp_path: Path, monkeypatch: py
     assert set(chunk.actions[:, 3]) <= {0.0, 1.0}
     measured = json.loads((tmp_path / "policy" / "measured.json").read_text())
     assert (measured["steps"], measured["observations"]) == (2, 8)
+    assert "/" not in json.dumps(measured["options"])  # no path of this machine
     assert "3 recorded" not in (tmp_path / "policy" / "README.md").read_text()  # one of three was kept aside
 
 

@@ -107,7 +107,7 @@ def _finetune(parsed: argparse.Namespace, options: Any) -> int:
     save_policy(output, trained.policy, trained.processor, trained.base, trained.weights)
     report.write(output / "train_log.json")
     draw(report.log, output / "loss.png")
-    figures = {**trained.figures, "options": dataclasses.asdict(options)}
+    figures = {**trained.figures, "options": options.told()}
     (output / "measured.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     (output / "README.md").write_text(policy_card(trained.processor, figures, trained.base), encoding="utf-8")
     error = figures["validation_error"]

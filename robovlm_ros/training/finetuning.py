@@ -140,6 +140,14 @@ class FinetuneOptions(Switches, PolicyOptimisation, Augmentation, AuxiliaryOptio
                 "save 'adapters' needs lora_rank > 0 or freeze_backbone: otherwise the whole backbone learns"
             )
 
+    def told(self) -> dict[str, Any]:
+        """The options as the policy's folder tells them: without the cache, which decides nothing, and without the
+        paths of this machine: of questions the name, as of the base and the episodes."""
+        told = {name: value for name, value in dataclasses.asdict(self).items() if name != "cache"}
+        if self.cotrain_data is not None:
+            told["cotrain_data"] = Path(self.cotrain_data).name
+        return told
+
 
 def finetune(
     options: FinetuneOptions,

@@ -16,6 +16,8 @@ from robovlm_ros.vlm.adapters import NEW_PARTS
 from robovlm_ros.vlm.configuration import FORMAT, ActionTokenConfig
 from robovlm_ros.weights import check_whole, read_json, weight_files
 
+MEASURED = "measured.json"
+"""What a training run wrote down beside what it made."""
 _FILES = ("*.json", "*.safetensors", "*.yaml", "*.txt", "*.model", "*.jinja")
 
 
@@ -56,9 +58,12 @@ def vlm_folder(path: str | os.PathLike[str]) -> Path:
     folder = _folder(path)
     found = read_json(folder / CONFIG).get("model_type")
     if found == ActionTokenConfig.model_type:
+        measured = folder / MEASURED
+        base = read_json(measured).get("base") if measured.is_file() else None
+        where = f"'{base}', as {MEASURED} in it says" if base else "`pretrain` or a hub gave it"
         raise UserError(
-            f"{folder} is a policy, not a vision-language model: name what it was made of (`pretrain` or a hub "
-            "gave it; shipped: checkpoints/tabletop_vlm, checkpoints/tabletop_tasks_vlm)"
+            f"{folder} is a policy, not a vision-language model: name what it was made of ({where}; shipped: "
+            "checkpoints/tabletop_vlm, checkpoints/tabletop_tasks_vlm)"
         )
     check_known(folder, found, "it is")
     for file in weight_files(folder):
