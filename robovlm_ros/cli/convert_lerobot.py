@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import functools
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +39,7 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.options import field_docs
 
 _T = TypeVar("_T")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 CONTRACT_FILE = "contract.yaml"
 """Where `convert episodes` writes a contract that it derived."""
 
@@ -225,6 +228,7 @@ def in_order(work: Callable[..., _T], jobs: Sequence[tuple[Any, ...]], workers: 
     if workers < 1:
         raise UserError(f"--workers must be at least 1, not {workers}")
     if min(workers, len(jobs)) == 1:
+        _keep_memory()
         for job in jobs:
             yield work(*job)
         return
@@ -242,7 +246,7 @@ def in_order(work: Callable[..., _T], jobs: Sequence[tuple[Any, ...]], workers: 
 def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """Processes that end at once when something went wrong, or by Ctrl-C."""
     context = multiprocessing.get_context("spawn")  # threads and a fork do not go together
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_quiet)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
     try:
         yield pool
     except BaseException:
@@ -253,6 +257,19 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _quiet() -> None:
-    """Ctrl-C on a terminal reaches all processes: the first one says so and ends the others."""
+def _begin() -> None:
+    """Of each process. Ctrl-C on a terminal reaches all of them: the first one says so and ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what an image took for the next one.
+
+    By default it gives megabytes back at once, and to be given them again, page by page, costs as much as the rest of
+    the work on an image. Other C libraries than glibc have no such option, and are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
