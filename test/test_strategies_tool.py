@@ -15,7 +15,10 @@ import pytest
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "strategies.py"
 
 
-def test_jerk_is_that_of_the_path_and_leaves_out_stretches_with_missing_samples() -> None:
+def test_jerk_is_that_of_the_path_and_leaves_out_stretches_with_missing_samples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(TOOL.parent)  # as for a script
     jerk = runpy.run_path(str(TOOL))["mean_squared_jerk"]
     time_s = np.arange(20) * 0.02
     points = np.stack([2.0 * time_s**3 / 6, 5.0 * time_s**2, 1.0 - time_s], axis=1)  # jerk 2, 0 and 0 m/s^3

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pages import fill
 
 from robovlm_ros import messages
 from robovlm_ros.checkpoints import find_checkpoint
@@ -26,8 +27,6 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.strategies import STRATEGIES
 
-MARKS = ("<!-- strategies: begin (tools/strategies.py) -->", "<!-- strategies: end -->")
-"""Between them the table stands in a page."""
 LATE = 1.5
 """A path is broken where two samples are further apart than so many of their periods."""
 
@@ -67,7 +66,7 @@ def _measure(options: argparse.Namespace) -> int:
     print_rows([HEADINGS, *(_cells(row) for row in rows)], left=(0, 1))
     write_json(options.json, {"seed": options.seed, "cores": os.cpu_count(), "rows": rows})
     if options.page:
-        _write_page(options.page, rows)
+        fill(options.page, {"strategies": _table(rows)}, check=False)
     return 0
 
 
@@ -186,15 +185,10 @@ def _cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _write_page(page: Path, rows: list[dict[str, Any]]) -> None:
-    text = page.read_text(encoding="utf-8")
-    begin, end = (text.find(mark) for mark in MARKS)
-    if not 0 <= begin < end:
-        raise UserError(f"{page} has no marks '{MARKS[0]}' and '{MARKS[1]}'")
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
     lines = [f"| {' | '.join(HEADINGS)} |", "|" + "---|" * len(HEADINGS)]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
-    page.write_text(text[: begin + len(MARKS[0])] + "\n" + "\n".join(lines) + "\n" + text[end:], encoding="utf-8")
-    print(f"wrote the table into {page}")
+    return "\n".join([*lines, *(f"| {' | '.join(_cells(row))} |" for row in rows)])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import argparse
 from typing import Any
 
 from ros2_lite.cli import graph
-from ros2_lite.cli.errors import CliError, count
-from ros2_lite.cli.topic.echo import TRUNCATE_LENGTH
+from ros2_lite.cli.errors import CliError
+from ros2_lite.cli.topic.echo import add_length_arguments
 from ros2_lite.cli.values import dict_to_yaml, get_service, message_to_csv, message_to_dict
 
 _KINDS = ("REQUEST_SENT", "REQUEST_RECEIVED", "RESPONSE_SENT", "RESPONSE_RECEIVED")
@@ -17,19 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service_name", help="Name of the ROS service to echo (e.g. '/add_two_ints')")
     parser.add_argument("service_type", nargs="?", help="Type of the ROS service (e.g. 'std_srvs/srv/Trigger')")
     parser.add_argument("--csv", action="store_true", help="Output all recursive fields separated by commas")
-    parser.add_argument(
-        "-f", "--full-length", action="store_true", help="Output all elements of arrays, bytes and strings"
-    )
-    parser.add_argument(
-        "-l",
-        "--truncate-length",
-        type=count,
-        default=TRUNCATE_LENGTH,
-        help=f"The length to truncate arrays, bytes and strings to (default: {TRUNCATE_LENGTH})",
-    )
-    parser.add_argument("--no-arr", action="store_true", help="Don't print array fields of messages")
-    parser.add_argument("--no-str", action="store_true", help="Don't print string fields of messages")
-    parser.add_argument("--flow-style", action="store_true", help="Print collections in the flow style")
+    add_length_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> None:

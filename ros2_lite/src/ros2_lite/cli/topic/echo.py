@@ -34,6 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--field", help="Echo a selected field of a message; '.' selects sub-fields, e.g. --field pose.pose.position"
     )
+    add_length_arguments(parser)
+    parser.add_argument("--no-lost-messages", action="store_true", help="Don't report when a message is lost")
+    parser.add_argument("--raw", action="store_true", help="Echo the raw binary representation")
+    parser.add_argument(
+        "--filter", metavar="EXPR", help="Python expression to filter messages that are printed; m is the message"
+    )
+    parser.add_argument("--once", action="store_true", help="Print the first message received and then exit.")
+    parser.add_argument("--timeout", metavar="N", type=positive_float, help="Set a timeout in seconds for waiting")
+    parser.add_argument("-i", "--include-message-info", action="store_true", help="Shows the associated message info")
+
+
+def add_length_arguments(parser: argparse.ArgumentParser) -> None:
+    """How much of a message is printed, and how; `service echo` has the same."""
     parser.add_argument(
         "-f", "--full-length", action="store_true", help="Output all elements of arrays, bytes and strings"
     )
@@ -47,14 +60,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-arr", action="store_true", help="Don't print array fields of messages")
     parser.add_argument("--no-str", action="store_true", help="Don't print string fields of messages")
     parser.add_argument("--flow-style", action="store_true", help="Print collections in the flow style")
-    parser.add_argument("--no-lost-messages", action="store_true", help="Don't report when a message is lost")
-    parser.add_argument("--raw", action="store_true", help="Echo the raw binary representation")
-    parser.add_argument(
-        "--filter", metavar="EXPR", help="Python expression to filter messages that are printed; m is the message"
-    )
-    parser.add_argument("--once", action="store_true", help="Print the first message received and then exit.")
-    parser.add_argument("--timeout", metavar="N", type=positive_float, help="Set a timeout in seconds for waiting")
-    parser.add_argument("-i", "--include-message-info", action="store_true", help="Shows the associated message info")
 
 
 def main(args: argparse.Namespace) -> int:
