@@ -8,9 +8,7 @@ No other module hard-codes a dimension, a topic or a name.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,154 +18,47 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robovlm_ros.contract_checks import check
+from robovlm_ros.contract_parts import (
+    CAMERA_TYPES,
+    COMMAND_TYPES,
+    GRIPPER_TYPE,
+    NORMALISATIONS,
+    ORIENTATION,
+    POSITION,
+    SIMULATORS,
+    STATE_TYPES,
+    ActionDimension,
+    Camera,
+    Command,
+    StateSource,
+    ToolFrame,
+    is_velocity,
+)
 from robovlm_ros.errors import UserError
 from robovlm_ros.options import build, read_yaml
 from robovlm_ros.urdf import Urdf
 from robovlm_ros.urdf_limits import take_limits
 
-KINDS = ("continuous", "binary")
-NORMALISATIONS = ("quantile", "min_max", "mean_std", "mu_law", "limits", "identity")
-"""How numbers may be brought to about [-1, 1] for training; `robovlm_ros.vlm.normalisation` says what each does."""
-CAMERA_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-STATE_TYPES = ("sensor_msgs/msg/JointState", "geometry_msgs/msg/PoseStamped", "std_msgs/msg/Float64MultiArray")
-INSTRUCTION_TYPES = ("std_msgs/msg/String",)
-GRIPPER_TYPE = "control_msgs/msg/GripperCommand"
-COMMAND_TYPES = (
-    "geometry_msgs/msg/PoseStamped",
-    "sensor_msgs/msg/JointState",
-    "std_msgs/msg/Float64MultiArray",
-    "trajectory_msgs/msg/JointTrajectory",
-    "geometry_msgs/msg/Twist",
-    "geometry_msgs/msg/TwistStamped",
-    GRIPPER_TYPE,
-)
-TRAJECTORIES = ("point", "chunk")
-"""What a trajectory message may hold."""
-VELOCITY_TYPES = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
-"""Commands that stay in motion when nothing more is sent."""
-POSITION = ("x", "y", "z")
-ORIENTATION = ("qx", "qy", "qz", "qw")
-"""Names of a pose's dimensions: position [m] and orientation, a quaternion with its real part last."""
-SIMULATORS = ("mujoco", "none")
-LOWEST_HZ, HIGHEST_HZ = 0.01, 10_000.0
-"""What a rate may be."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Camera:
-    """One camera stream that a policy may look at."""
-
-    name: str
-    """Key of this camera in observations and checkpoints."""
-    topic: str
-    """Image topic."""
-    type: str = "sensor_msgs/msg/Image"
-    """Message type, one of CAMERA_TYPES."""
-    width: int
-    """Image width [px]."""
-    height: int
-    """Image height [px]."""
-    frame: str = ""
-    """Optical frame, ``frame_id`` of the images."""
-    depth: tuple[float, float] | None = None
-    """Distances that a depth camera's images show, from white to black [m]; None: it has no depth."""
-    max_age_s: float = 0.5
-    """The robot holds when the newest image is older than this [s]."""
-    max_frozen_s: float | None = None
-    """The robot holds when the same image has come again and again for longer than this, bit for bit, under whatever
-    stamps [s]: real cameras have noise, and one that repeats itself has died. None: it may, as a simulator's does."""
-
-    @property
-    def unchanged(self) -> str:
-        """Name under which the age of its newest change goes, among the ages of sources."""
-        return f"{self.name}, unchanged"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StateSource:
-    """One topic that measures a part of the robot's state."""
-
-    name: str
-    """Prefix of its dimensions: dimension ``x`` of source ``ee`` is ``ee.x``."""
-    topic: str
-    """State topic."""
-    type: str
-    """Message type, one of STATE_TYPES."""
-    dims: tuple[str, ...]
-    """Joint names (JointState, matched by name), of x y z qx qy qz qw (PoseStamped), or free names in order."""
-    unit: str
-    """Unit of all its dimensions, SI."""
-    normalise: dict[str, str] | None = None
-    """Dimension → how a policy's training normalises it, one of NORMALISATIONS; a single word in YAML: all of them.
-    Others: as the training's options say."""
-    max_age_s: float = 0.5
-    """The robot holds when the newest sample is older than this [s]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActionDimension:
-    """One number that the policy decides."""
-
-    name: str
-    """Joint name, or x, y, z of a pose; unique among all actions."""
-    unit: str
-    """SI unit; for binary dimensions the unit of ``limits``."""
-    kind: str = "continuous"
-    """One of KINDS. A binary action is 0 or 1 to the policy and ``limits[0]`` or ``limits[1]`` in the message."""
-    limits: tuple[float, float]
-    """Smallest and largest value that may ever be sent [unit]."""
-    max_velocity: float | None = None
-    """Largest rate of change of the sent value [unit/s], of a velocity its acceleration; None: unlimited."""
-    max_acceleration: float | None = None
-    """Largest rate of change of that rate [unit/s^2]; of a velocity, of the velocity itself; None: unlimited."""
-    max_jump: float | None = None
-    """The first value after a pause is refused when it is further than this from the measured one [unit]: the policy
-    then means another robot, or another place. None: the robot goes there at `max_velocity`."""
-    reference: str | None = None
-    """State dimension (``ee.x``) that the policy's number is relative to; None: absolute."""
-    normalise: str | None = None
-    """How a policy's training normalises it, one of NORMALISATIONS; None: as the training's options say."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One topic on which a part of the action is sent."""
-
-    name: str
-    """Key of this command, for messages and logs."""
-    topic: str
-    """Command topic."""
-    type: str
-    """Message type, one of COMMAND_TYPES."""
-    dims: tuple[ActionDimension, ...]
-    """The actions this topic carries, in order."""
-    frame: str = ""
-    """``frame_id`` of the message."""
-    orientation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
-    """Fixed orientation (x, y, z, w) of pose commands whose dims hold no orientation."""
-    trajectory: str | None = None
-    """What a JointTrajectory holds, one of TRAJECTORIES: at each command the next ``point``, or at each decision all
-    that is left of the ``chunk``, which the robot's controller then interpolates; None: a point."""
-    max_effort: float | None = None
-    """``max_effort`` of a GripperCommand [N]; None: 0, which most grippers take as their own limit."""
-    relative_to: str | None = None
-    """State source with a pose (x y z qx qy qz qw, in the same frame as the command) in whose own axes the policy
-    decides this pose: a tool's pose makes its numbers relative to the tool frame. PoseStamped with x y z, or with all
-    of x y z qx qy qz qw; None: as the dims say. Limits and velocities stay those of the numbers that are sent."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToolFrame:
-    """Where a command that is relative to a tool frame, and the pose of that tool, lie in action and state vectors."""
-
-    position: NDArray[np.int64]
-    """(3,) index of x, y, z into the action vector."""
-    orientation: NDArray[np.int64]
-    """(4,) index of qx, qy, qz, qw into the action vector; (0,) where only the position is decided."""
-    tool_position: NDArray[np.int64]
-    """(3,) index into the state vector."""
-    tool_orientation: NDArray[np.int64]
-    """(4,) index into the state vector."""
+__all__ = [
+    "CAMERA_TYPES",
+    "COMMAND_TYPES",
+    "GRIPPER_TYPE",
+    "NORMALISATIONS",
+    "ORIENTATION",
+    "POSITION",
+    "SIMULATORS",
+    "STATE_TYPES",
+    "ActionDimension",
+    "Camera",
+    "Command",
+    "Contract",
+    "StateSource",
+    "ToolFrame",
+    "is_velocity",
+    "share_directory",
+]
+"""The parts of a contract come from here, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +87,7 @@ class Contract:
     """Simulator that plays this robot, one of SIMULATORS."""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
 
     @property
     def step_ns(self) -> int:
@@ -338,11 +229,6 @@ class Contract:
         return cls.from_dict(values, where=str(path))
 
 
-def is_velocity(type_name: str, dim: ActionDimension) -> bool:
-    """Whether a command of that message type sets this dimension in motion, rather than moving it somewhere."""
-    return dim.kind != "binary" and (type_name in VELOCITY_TYPES or dim.unit.replace(" ", "").endswith("/s"))
-
-
 def share_directory() -> Path:
     """Folder that holds ``config/`` and ``launch/``: the source tree, or the installed share folder."""
     source = Path(__file__).resolve().parent.parent
@@ -382,119 +268,3 @@ def _places(names: Sequence[str], wanted: Sequence[str | None]) -> NDArray[np.in
 
 def _names(items: Sequence[Any]) -> str:
     return ", ".join(item.name for item in items) or "none"
-
-
-def _check(contract: Contract) -> None:
-    """Refuse a contract that cannot work, saying what to put right."""
-    where = f"contract '{contract.name}'"
-
-    def one_of(value: str, choices: Sequence[str], what: str) -> None:
-        if value not in choices:
-            raise UserError(f"{where}: {what} '{value}' is not one of: {', '.join(choices) or 'none'}")
-
-    def unique(names: Sequence[str], what: str) -> None:
-        twice = sorted({name for name in names if list(names).count(name) > 1})
-        if twice:
-            raise UserError(f"{where}: {what} '{twice[0]}' occurs twice; give each its own name")
-
-    def positive(value: float | None, what: str) -> None:
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UserError(f"{where}: {what} must be above 0, not {value:g}")
-
-    for rate_name in ("rate_hz", "command_rate_hz"):
-        rate = getattr(contract, rate_name)
-        if not LOWEST_HZ <= rate <= HIGHEST_HZ:
-            raise UserError(f"{where}: {rate_name} must lie between {LOWEST_HZ:g} and {HIGHEST_HZ:g} Hz, not {rate:g}")
-    if not contract.cameras:
-        raise UserError(f"{where}: at least one camera is needed")
-    if not contract.commands:
-        raise UserError(f"{where}: at least one command is needed")
-    one_of(contract.instruction_type, INSTRUCTION_TYPES, "instruction_type")
-    one_of(contract.simulator, SIMULATORS, "simulator")
-    for camera in contract.cameras:
-        one_of(camera.type, CAMERA_TYPES, f"camera '{camera.name}': type")
-        for name in ("width", "height", "max_age_s", "max_frozen_s"):
-            positive(getattr(camera, name), f"camera '{camera.name}': {name}")
-        if camera.depth is not None and not 0 <= camera.depth[0] < camera.depth[1] < math.inf:
-            raise UserError(f"{where}: camera '{camera.name}': depth must be [nearest, farthest] in metres")
-    for source in contract.state:
-        one_of(source.type, STATE_TYPES, f"state '{source.name}': type")
-        positive(source.max_age_s, f"state '{source.name}': max_age_s")
-        if not source.dims:
-            raise UserError(f"{where}: state '{source.name}' has no dims")
-        for name, method in (source.normalise or {}).items():
-            one_of(name, source.dims, f"state '{source.name}': normalise: dimension")
-            methods = [word for word in NORMALISATIONS if word != "limits"]  # only actions have limits
-            one_of(method, methods, f"state '{source.name}': normalise: {name}:")
-    unique([camera.name for camera in contract.cameras], "camera")
-    unique(contract.state_names, "state dimension")
-    unique(contract.action_names, "action")
-    topics = [
-        *(camera.topic for camera in contract.cameras),
-        *(source.topic for source in contract.state),
-        *(command.topic for command in contract.commands),
-        contract.instruction_topic,
-        contract.intervention_topic,
-    ]
-    unique(topics, "topic")
-    for topic in topics:
-        if not re.fullmatch(r"(~?/)?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", topic, re.ASCII):
-            raise UserError(f"{where}: '{topic}' is no topic name (letters, digits, _ and / only)")
-    for command in contract.commands:
-        one_of(command.type, COMMAND_TYPES, f"command '{command.name}': type")
-        if not command.dims:
-            raise UserError(f"{where}: command '{command.name}' has no dims")
-        if not math.isclose(math.hypot(*command.orientation), 1.0, abs_tol=0.01):
-            raise UserError(f"{where}: command '{command.name}': orientation must be a quaternion of length 1")
-        for key, kind in (("trajectory", "trajectory_msgs/msg/JointTrajectory"), ("max_effort", GRIPPER_TYPE)):
-            if getattr(command, key) is not None and command.type != kind:
-                raise UserError(f"{where}: command '{command.name}': {key} is for {kind} alone, not for {command.type}")
-        one_of(command.trajectory or "point", TRAJECTORIES, f"command '{command.name}': trajectory")
-        if command.max_effort is not None and not (math.isfinite(command.max_effort) and command.max_effort >= 0):
-            raise UserError(f"{where}: command '{command.name}': max_effort must be 0 N or more")
-        if command.type == GRIPPER_TYPE and len(command.dims) != 1:
-            raise UserError(f"{where}: command '{command.name}': {GRIPPER_TYPE} carries one action, its position")
-        if command.relative_to is not None:
-            sources = [source.name for source in contract.state]
-            one_of(command.relative_to, sources, f"command '{command.name}': relative_to")
-            _check_tool_frame(contract, command)
-        for dim in command.dims:
-            one_of(dim.kind, KINDS, f"action '{dim.name}': kind")
-            if dim.reference is not None:
-                one_of(dim.reference, contract.state_names, f"action '{dim.name}': reference")
-                if dim.kind == "binary":
-                    raise UserError(f"{where}: action '{dim.name}' is binary and cannot have a reference")
-            if dim.normalise is not None:
-                one_of(dim.normalise, NORMALISATIONS, f"action '{dim.name}': normalise")
-                if dim.kind == "binary":
-                    raise UserError(f"{where}: action '{dim.name}' is binary and is never normalised: remove normalise")
-            for name in ("max_velocity", "max_acceleration", "max_jump"):
-                positive(getattr(dim, name), f"action '{dim.name}': {name}")
-            if dim.max_jump is not None and contract.measured_by[contract.action_names.index(dim.name)] is None:
-                raise UserError(
-                    f"{where}: action '{dim.name}': max_jump needs a reference, which tells where it stands"
-                )
-            low, high = dim.limits
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise UserError(f"{where}: action '{dim.name}': limits must be [low, high] with low < high")
-            if is_velocity(command.type, dim) and not low <= 0.0 <= high:
-                raise UserError(f"{where}: action '{dim.name}' is a velocity: its limits must include 0 to stop it")
-
-
-def _check_tool_frame(contract: Contract, command: Command) -> None:
-    """Refuse a command that cannot be relative to the frame of the state source that it names."""
-    where = f"contract '{contract.name}': command '{command.name}': relative_to '{command.relative_to}'"
-    measured = next(source.dims for source in contract.state if source.name == command.relative_to)
-    names = tuple(dim.name for dim in command.dims)
-    absent = [name for name in (*POSITION, *ORIENTATION) if name not in measured]
-    if absent:
-        raise UserError(f"{where}: this state has no {', '.join(absent)}; it must measure a pose, x y z qx qy qz qw")
-    if command.type != "geometry_msgs/msg/PoseStamped":
-        raise UserError(f"{where} is for geometry_msgs/msg/PoseStamped alone, not for {command.type}")
-    if sorted(names) not in (sorted(POSITION), sorted((*POSITION, *ORIENTATION))):
-        raise UserError(f"{where}: the dims must be x y z, or x y z qx qy qz qw, not {' '.join(names)}")
-    for dim in command.dims:
-        if dim.reference is not None:
-            raise UserError(f"{where}: action '{dim.name}' has a reference of its own: remove one of them")
-        if dim.kind != "continuous":
-            raise UserError(f"{where}: action '{dim.name}' must be continuous, not {dim.kind}")
