@@ -5,8 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from robovlm_ros.cli import benchmark_control, benchmark_convert, benchmark_data, benchmark_record, benchmark_transport
+from robovlm_ros.cli import (
+    benchmark_control,
+    benchmark_convert,
+    benchmark_data,
+    benchmark_forward,
+    benchmark_record,
+    benchmark_transport,
+)
 from robovlm_ros.cli.command import parser, run
+
+PARTS = (
+    benchmark_control,
+    benchmark_convert,
+    benchmark_data,
+    benchmark_forward,
+    benchmark_record,
+    benchmark_transport,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> int:
         top = parser("benchmark", __doc__)
         commands = top.add_subparsers(title="what to measure", required=True, metavar="WHAT")
-        for part in (benchmark_control, benchmark_convert, benchmark_data, benchmark_record, benchmark_transport):
+        for part in PARTS:
             part.add_command(commands)
         options = top.parse_args(arguments)
         status: int = options.command(options)
