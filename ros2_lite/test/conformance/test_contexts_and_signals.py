@@ -39,6 +39,8 @@ def test_a_context_is_started_once() -> None:
     rclpy.init(args=[], context=context)
     assert context.ok()
     assert rclpy.ok(context=context)
+    with context.handle:  # what keeps it, and does not start it again
+        assert context.ok()
     with pytest.raises(RuntimeError, match="once"):
         rclpy.init(args=[], context=context)
     rclpy.shutdown(context=context)

@@ -372,6 +372,24 @@ def test_a_handler_calls_back_for_the_parameters_of_any_node(stage: Any, node: A
     handler.destroy()
 
 
+def test_callbacks_for_a_parameter_are_called_last_added_first_and_parameters_as_they_were_first_named(
+    stage: Any, node: Any
+) -> None:
+    handler = ParameterEventHandler(stage.node("listener"))
+    calls: list[str] = []
+    owner = node.get_fully_qualified_name()
+    for name, mark in (("b", "b1"), ("a", "a1"), ("b", "b2")):
+        handler.add_parameter_callback(name, owner, lambda item, mark=mark: calls.append(mark))
+    handler.add_parameter_event_callback(lambda event: calls.append("any"))
+    assert stage.until(lambda: handler.parameter_event_subscription.get_publisher_count() >= 2)
+    node.declare_parameters("", [("a", 0), ("b", 0)])
+    stage.until(lambda: calls.count("any") >= 2)
+    calls.clear()
+    node.set_parameters_atomically([Parameter("a", value=1), Parameter("b", value=1)])
+    assert stage.until(lambda: "any" in calls)
+    assert calls == ["b2", "b1", "a1", "any"]
+
+
 def test_the_services_of_a_node_serve_a_parameter_client(stage: Any, node: Any, tmp_path: Path) -> None:
     node.declare_parameter("rate", 10.0, ParameterDescriptor(description="how often"))
     node.declare_parameter("arm.speed", 1)

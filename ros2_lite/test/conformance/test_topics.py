@@ -368,3 +368,33 @@ def test_endpoints_listen_for_incompatible_policies_and_types_unless_told_not_to
     assert not node.create_publisher(String, "words", 10, event_callbacks=silent).event_handlers
     asked = SubscriptionEventCallbacks(incompatible_type=print, use_default_callbacks=False)
     assert len(node.create_subscription(String, "words", print, 10, event_callbacks=asked).event_handlers) == 1
+
+
+def test_a_warning_of_incompatible_policies_names_the_topic_as_the_program_did(
+    stage: Any, node: Any, capfd: Any
+) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node.create_publisher(String, "words", 1)
+    node.create_subscription(String, "words", lambda message: None, latched)
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return said.count("Last incompatible policy: DURABILITY") == 2
+
+    assert stage.until(told)
+    assert "New subscription discovered on topic 'words', requesting incompatible QoS." in said
+    assert "New publisher discovered on topic 'words', offering incompatible QoS." in said
+
+
+def test_a_profile_survives_the_extension_module() -> None:
+    profile = QoSProfile(
+        history=HistoryPolicy.KEEP_ALL,
+        depth=12,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        lifespan=Duration(nanoseconds=3),
+        deadline=Duration(seconds=2, nanoseconds=1),
+        liveliness_lease_duration=Duration(seconds=5),
+    )
+    assert QoSProfile(**profile.get_c_qos_profile().to_dict()) == profile

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from ros2_lite.cli import graph, parameters
-from ros2_lite.cli.errors import CliError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,5 +21,6 @@ def main(args: argparse.Namespace) -> None:
         result = parameters.set_one(node, name, args.parameter_name, ParameterValue())  # not set: that is to delete it
     reason = f": {result.reason}" if result.reason else ""
     if not result.successful:
-        raise CliError(f"Deleting parameter failed{reason}")
+        print(f"Deleting parameter failed{reason}", file=sys.stderr)  # and exit with 0, as the original
+        return
     print(f"Deleted parameter successfully{reason}")

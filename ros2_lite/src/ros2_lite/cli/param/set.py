@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from ros2_lite.cli import graph, parameters
-from ros2_lite.cli.errors import CliError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,5 +20,6 @@ def main(args: argparse.Namespace) -> None:
         result = parameters.set_one(node, name, args.parameter_name, parameters.from_text(args.value))
     reason = f": {result.reason}" if result.reason else ""
     if not result.successful:
-        raise CliError(f"Setting parameter failed{reason}")
+        print(f"Setting parameter failed{reason}", file=sys.stderr)  # and exit with 0, as the original
+        return
     print(f"Set parameter successful{reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 from ros2_lite.dds.lib import InvalidHandle as InvalidHandle
 
@@ -48,3 +49,11 @@ class TransitionCallbackReturnType(Enum):
     def to_label(self) -> str:
         """The transition by which the passing state is left."""
         return f"transition_{self.name.lower()}"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "rmw_qos_profile_t":  # made late: profiles need what is above
+        from rclpy.qos import rmw_qos_profile_t
+
+        return rmw_qos_profile_t
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -18,7 +18,7 @@ from ros2_lite.dds.domain import (
 )
 
 from rclpy._arguments import Arguments
-from rclpy._entity import leave_later
+from rclpy._entity import Handle, leave_later
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.impl import rcutils_logger
 
@@ -41,11 +41,13 @@ class Context:
         self._domain_id = 0
         self._graph: Graph | None = None
         self._nodes = 0
+        self._handle = Handle(lambda: None)
         self.installed_signal_handlers = False
 
     @property
-    def handle(self) -> Context | None:
-        return self if self._initialized else None
+    def handle(self) -> Handle | None:
+        """What stands for it in a ``with`` block; None before `init`."""
+        return self._handle if self._initialized else None
 
     def init(
         self, args: list[str] | None = None, *, initialize_logging: bool = True, domain_id: int | None = None

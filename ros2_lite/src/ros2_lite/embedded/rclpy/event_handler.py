@@ -294,13 +294,13 @@ def _warning(text: str, logger: RcutilsLogger) -> Callable[[Any], None]:
     """Warns, as ROS 2 does, when nothing will flow between two endpoints."""
 
     def warn(event: Any) -> None:
-        logger.warning(f"{text} Last incompatible policy: {qos_policy_name_from_kind(event.last_policy_kind)}")
+        logger.warn(f"{text} Last incompatible policy: {qos_policy_name_from_kind(event.last_policy_kind)}")
 
     return warn
 
 
 def _type_warning(topic: str, logger: RcutilsLogger) -> Callable[[Any], None]:
     def warn(event: Any) -> None:
-        logger.warning(f"Incompatible type on topic '{topic}', no messages will be sent to it.")
+        logger.warn(f"Incompatible type on topic '{topic}', no messages will be sent to it.")
 
     return warn

@@ -17,7 +17,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future as PoolFuture
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -202,6 +202,16 @@ class Executor:
             return work[0], None, None  # type: ignore[return-value]
         owner = next((node for node in self.get_nodes() if entity in node._rclpy_entities()), None)
         return Task(self._run, (entity, work), executor=self), entity, owner
+
+    def _wait_for_ready_callbacks(
+        self,
+        timeout_sec: float | None = None,
+        nodes: list[Node] | None = None,
+        condition: Callable[[], bool] | None = None,
+    ) -> Iterator[tuple[Task, Entity | None, Node | None]]:
+        """The same as a generator, for executors that were written so."""
+        while True:
+            yield self.wait_for_ready_callbacks(timeout_sec, nodes, condition)
 
     # ---- waiting --------------------------------------------------------------------------------------------------
 

@@ -90,7 +90,8 @@ class Node(NodeGraph, NodeEntities, Parameters):
         for source in sources:
             for name, level in source.log_levels.items():
                 rcutils_logger.set_level(name, level)
-        self._logger = get_logger(logger_name(self._rclpy_namespace, self._rclpy_name))
+        self._rclpy_logger_name = logger_name(self._rclpy_namespace, self._rclpy_name)
+        self._logger = get_logger(self._rclpy_logger_name)
 
         for source in reversed(sources):
             for name, value in source.parameters_for(self._rclpy_name, self._rclpy_namespace).items():
@@ -102,7 +103,7 @@ class Node(NodeGraph, NodeEntities, Parameters):
         self._rclpy_graph, self._rclpy_entry = self._rclpy_membership.graph, self._rclpy_membership.entry
         if enable_rosout and all(source.rosout for source in sources):
             rosout = self._rclpy_rosout = self._rclpy_unlisted_publisher(Log, "/rosout", qos_profile_rosout_default)
-            rcutils_logger._sinks[self._logger.name] = rosout_sink(rosout)
+            rcutils_logger._sinks[self._rclpy_logger_name] = rosout_sink(rosout)
         self._clock = ROSClock()
         self._parameter_event_publisher = self.create_publisher(
             ParameterEvent, "/parameter_events", qos_profile_parameter_events
@@ -202,7 +203,7 @@ class Node(NodeGraph, NodeEntities, Parameters):
             on_destroy=self._rclpy_publisher_gone,
         )
         self._publishers.append(publisher)
-        self._rclpy_listen(writer, publisher, event_callbacks or PublisherEventCallbacks(), group)
+        self._rclpy_listen(writer, publisher, event_callbacks or PublisherEventCallbacks(), group, topic)
         self._rclpy_entry.writers.append(writer.guid)
         self._rclpy_graph.announce()
         return publisher
@@ -246,15 +247,15 @@ class Node(NodeGraph, NodeEntities, Parameters):
         )
         self._subscriptions.append(subscription)
         group.add_entity(subscription)
-        self._rclpy_listen(reader, subscription, event_callbacks or SubscriptionEventCallbacks(), group)
+        self._rclpy_listen(reader, subscription, event_callbacks or SubscriptionEventCallbacks(), group, topic)
         self._rclpy_entry.readers.append(reader.guid)
         self._rclpy_graph.announce()
         self._rclpy_changed()
         return subscription
 
-    def _rclpy_listen(self, endpoint: Any, owner: Any, callbacks: Any, group: CallbackGroup) -> None:
+    def _rclpy_listen(self, endpoint: Any, owner: Any, callbacks: Any, group: CallbackGroup, topic: str) -> None:
         try:
-            owner.event_handlers = handlers_of(callbacks, group, endpoint, owner.topic, self._logger)
+            owner.event_handlers = handlers_of(callbacks, group, endpoint, topic, get_logger(self._rclpy_logger_name))
         except UnsupportedEventTypeError:
             owner.destroy()
             raise
@@ -373,7 +374,7 @@ class Node(NodeGraph, NodeEntities, Parameters):
         executor = self.executor
         if executor is not None:
             executor.remove_node(self)
-        rcutils_logger._sinks.pop(self._logger.name, None)
+        rcutils_logger._sinks.pop(self._rclpy_logger_name, None)
         for rate in list(self._rclpy_rates):
             self.destroy_rate(rate)
         local: list[Any] = [self._timers, self._guards]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,62 @@ class ParameterEventCallbackHandle:
 class ParameterEventHandler:
     """Listens to ``/parameter_events``; callbacks that were added last are called first."""
 
+    class Callbacks:
+        """The callbacks that were added, and what calls them.
+
+        Of those for one parameter the last added is first; parameters come in the order in which they were first named.
+        """
+
+        def __init__(self) -> None:
+            self.parameter_callbacks: dict[tuple[str, str], list[ParameterCallbackHandle]] = defaultdict(list)
+            self.event_callbacks: list[ParameterEventCallbackHandle] = []
+            self.mutex = threading.Lock()
+
+        def event_callback(self, event: Any) -> None:
+            """Call back for an event."""
+            with self.mutex:  # not while they run: a callback may add and remove
+                parameters = [(key, list(handles)) for key, handles in self.parameter_callbacks.items()]
+                events = list(self.event_callbacks)
+            for (parameter_name, node_name), handles in parameters:
+                parameter = ParameterEventHandler.get_parameter_from_event(event, parameter_name, node_name)
+                if parameter is not None:
+                    for handle in handles:
+                        handle.callback(parameter)
+            for listener in events:
+                listener.callback(event)
+
+        def add_parameter_callback(
+            self, parameter_name: str, node_name: str, callback: Callable[[Any], None]
+        ) -> ParameterCallbackHandle:
+            handle = ParameterCallbackHandle(parameter_name, node_name, callback)
+            with self.mutex:
+                self.parameter_callbacks[parameter_name, node_name].insert(0, handle)
+            return handle
+
+        def remove_parameter_callback(self, handle: ParameterCallbackHandle) -> None:
+            """RuntimeError when it is not there."""
+            key = (handle.parameter_name, handle.node_name)
+            with self.mutex:
+                handles = self.parameter_callbacks.get(key, [])
+                if handle not in handles:
+                    raise RuntimeError("Callback doesn't exist")
+                handles.remove(handle)
+                if not handles:
+                    del self.parameter_callbacks[key]
+
+        def add_parameter_event_callback(self, callback: Callable[[Any], None]) -> ParameterEventCallbackHandle:
+            handle = ParameterEventCallbackHandle(callback)
+            with self.mutex:
+                self.event_callbacks.insert(0, handle)
+            return handle
+
+        def remove_parameter_event_callback(self, handle: ParameterEventCallbackHandle) -> None:
+            """RuntimeError when it is not there."""
+            with self.mutex:
+                if handle not in self.event_callbacks:
+                    raise RuntimeError("Callback doesn't exist")
+                self.event_callbacks.remove(handle)
+
     def __init__(
         self,
         node: Node,
@@ -46,13 +103,11 @@ class ParameterEventHandler:
     ) -> None:
         self.node = node
         self.qos_profile = qos_profile
-        self._lock = threading.Lock()
-        self._parameters: list[ParameterCallbackHandle] = []
-        self._events: list[ParameterEventCallbackHandle] = []
+        self._callbacks = ParameterEventHandler.Callbacks()
         self.parameter_event_subscription = node.create_subscription(
             ParameterEvent,
             "/parameter_events",
-            self._on_event,
+            self._callbacks.event_callback,
             qos_profile,
             callback_group=callback_group,
             event_callbacks=event_callbacks,
@@ -63,16 +118,6 @@ class ParameterEventHandler:
     def destroy(self) -> None:
         """Stop listening."""
         self.node.destroy_subscription(self.parameter_event_subscription)
-
-    def _on_event(self, event: Any) -> None:
-        with self._lock:
-            parameters, events = list(self._parameters), list(self._events)
-        for handle in parameters:
-            parameter = self.get_parameter_from_event(event, handle.parameter_name, handle.node_name)
-            if parameter is not None:
-                handle.callback(parameter)
-        for listener in events:
-            listener.callback(event)
 
     @staticmethod
     def get_parameter_from_event(event: Any, parameter_name: str, node_name: str) -> Any:
@@ -93,31 +138,19 @@ class ParameterEventHandler:
         self, parameter_name: str, node_name: str, callback: Callable[[Any], None]
     ) -> ParameterCallbackHandle:
         """Call back with a parameter's message when a node (relative names: in this node's namespace) changes it."""
-        handle = ParameterCallbackHandle(parameter_name, self._resolve_path(node_name), callback)
-        with self._lock:
-            self._parameters.insert(0, handle)
-        return handle
+        return self._callbacks.add_parameter_callback(parameter_name, self._resolve_path(node_name), callback)
 
     def remove_parameter_callback(self, handle: ParameterCallbackHandle) -> None:
         """RuntimeError when it is not there."""
-        self._remove(handle, self._parameters)
+        self._callbacks.remove_parameter_callback(handle)
 
     def add_parameter_event_callback(self, callback: Callable[[Any], None]) -> ParameterEventCallbackHandle:
         """Call back with every event."""
-        handle = ParameterEventCallbackHandle(callback)
-        with self._lock:
-            self._events.insert(0, handle)
-        return handle
+        return self._callbacks.add_parameter_event_callback(callback)
 
     def remove_parameter_event_callback(self, handle: ParameterEventCallbackHandle) -> None:
         """RuntimeError when it is not there."""
-        self._remove(handle, self._events)
-
-    def _remove(self, handle: Any, handles: list[Any]) -> None:
-        with self._lock:
-            if handle not in handles:
-                raise RuntimeError("Callback doesn't exist")
-            handles.remove(handle)
+        self._callbacks.remove_parameter_event_callback(handle)
 
     def _resolve_path(self, node_path: str | None = None) -> str:
         if not node_path:

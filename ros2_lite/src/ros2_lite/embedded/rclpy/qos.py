@@ -242,6 +242,10 @@ class QoSProfile:
         values = ", ".join(f"{name}={getattr(self, name)!s}" for name in _SHOWN)
         return f"{type(self).__name__}({values})"
 
+    def get_c_qos_profile(self) -> Any:
+        """What rclpy hands to its C++ extension: a copy, with `to_dict`."""
+        return rmw_qos_profile_t(self)
+
     def _copy(self) -> QoSProfile:
         return QoSProfile(**{slot[1:]: getattr(self, slot) for slot in QoSProfile.__slots__})
 
@@ -309,6 +313,25 @@ class QoSProfile:
             ),
             liveliness_lease_duration=Duration(nanoseconds=qos.lease),
         )
+
+
+class rmw_qos_profile_t:  # noqa: N801
+    """A profile as rclpy's C++ extension has it."""
+
+    def __init__(self, profile: QoSProfile) -> None:
+        self._profile = profile._copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keywords of an equal QoSProfile."""
+        return {slot[1:]: getattr(self._profile, slot) for slot in QoSProfile.__slots__}
+
+    @staticmethod
+    def predefined(name: str) -> rmw_qos_profile_t:
+        """The preset of a name such as ``qos_profile_default``; ValueError when there is none."""
+        found = globals().get(name)
+        if not name.startswith("qos_profile_") or not isinstance(found, QoSProfile):
+            raise ValueError(f"Requested unknown rmw_qos_profile: {name}")
+        return rmw_qos_profile_t(found)
 
 
 def _duration(value: Duration) -> Duration:

@@ -72,12 +72,12 @@ class Subscription(Entity):
     @callback.setter
     def callback(self, value: Callable[..., Any]) -> None:
         self._callback = value
-        self._with_info = _wants_info(value)
+        kinds = Subscription.CallbackType
+        self._callback_type = kinds.WithMessageInfo if _wants_info(value) else kinds.MessageOnly
 
     @property
     def callback_type(self) -> CallbackType:
-        kinds = Subscription.CallbackType
-        return kinds.WithMessageInfo if self._with_info else kinds.MessageOnly
+        return self._callback_type
 
     @property
     def topic_name(self) -> str:
@@ -101,7 +101,8 @@ class Subscription(Entity):
         taken = self.take_message() if self._open else None
         if taken is None:
             return None
-        return self._callback, taken if self._with_info else taken[:1]
+        with_info = self._callback_type is Subscription.CallbackType.WithMessageInfo
+        return self._callback, taken if with_info else taken[:1]
 
     def get_publisher_count(self) -> int:
         """How many publishers it is matched with."""

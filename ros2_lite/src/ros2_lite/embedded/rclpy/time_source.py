@@ -26,7 +26,7 @@ class TimeSource:
     def __init__(self, *, node: Node | None = None) -> None:
         self._node: Node | None = None
         self._clocks: list[ROSClock] = []
-        self._subscription: Subscription | None = None
+        self._clock_sub: Subscription | None = None
         self._active = False
         self._last = Time(clock_type=ClockType.ROS_TIME)
         if node is not None:
@@ -52,10 +52,13 @@ class TimeSource:
 
     def detach_node(self) -> None:
         """Leave the node; the clocks keep their time."""
-        if self._subscription is not None and self._node is not None:
-            self._node.destroy_subscription(self._subscription)
-        self._subscription = None
+        if self._clock_sub is not None and self._node is not None:
+            self._node.destroy_subscription(self._clock_sub)
+        self._clock_sub = None
         self._node = None
+
+    def _get_node(self) -> Node | None:
+        return self._node
 
     @property
     def ros_time_is_active(self) -> bool:
@@ -79,16 +82,16 @@ class TimeSource:
             from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 
             # A group of its own: time must go on while a callback of the default group runs.
-            self._subscription = self._node.create_subscription(
+            self._clock_sub = self._node.create_subscription(
                 Clock,
                 CLOCK_TOPIC,
                 self.clock_callback,
                 QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
                 callback_group=MutuallyExclusiveCallbackGroup(),
             )
-        elif self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        elif self._clock_sub is not None:
+            self._node.destroy_subscription(self._clock_sub)
+            self._clock_sub = None
 
     def attach_clock(self, clock: ROSClock) -> None:
         """Let the clock follow this source."""

@@ -6,12 +6,19 @@ from typing import Any
 
 from ros2_lite.messages.classes import full_name_of
 
+from rclpy.exceptions import NoTypeSupportImportedException
+
 
 def check_for_type_support(msg_or_srv_type: Any) -> None:
-    """AttributeError when it is neither a message nor a service class."""
+    """AttributeError when it is neither a message nor a service class.
+
+    NoTypeSupportImportedException when it is one that rosidl generated, for C code that is not here.
+    """
     try:
         full_name_of(msg_or_srv_type)
     except TypeError as error:
+        if hasattr(type(msg_or_srv_type), "_TYPE_SUPPORT"):
+            raise NoTypeSupportImportedException from None
         raise AttributeError(
             f"{error}. This might be a ROS 1 message type but it should be a ROS 2 message type."
         ) from None
