@@ -21,6 +21,8 @@ from robovlm_ros.errors import UserError
 
 CAUSES = ("not_finite", "limit", "velocity", "acceleration", "jump", "stale")
 """What the filter may have to intervene for, the keys of `SafetyFilter.interventions`."""
+ROUNDING = 1e-12
+"""By how much a value may change and still count as unchanged [unit, unit/s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +127,12 @@ class SafetyFilter:
             self.interventions["limit"] += 1
             reasons.append(self._changed("limited to", inside, wanted))
         safe = self._limit_velocity(inside, now_ns, measured)
-        if not np.allclose(safe, inside, rtol=0.0, atol=1e-12):
+        if _differ(safe, inside):
             self.interventions["velocity"] += 1
             reasons.append(self._changed("slowed down to", safe, inside))
         if self._inert.any():
             slow, safe = safe, self._limit_acceleration(inside, safe, now_ns, measured)
-            if not np.allclose(safe, slow, rtol=0.0, atol=1e-12):
+            if _differ(safe, slow):
                 self.interventions["acceleration"] += 1
                 reasons.append(self._changed("accelerated to", safe, slow))
         self._last, self._last_ns = safe, now_ns
@@ -290,6 +292,11 @@ class SafetyFilter:
 def _bound(dim: ActionDimension, limit: float | None) -> float:
     """A limit of a continuous dimension; infinite without one."""
     return math.inf if limit is None or dim.kind == "binary" else limit
+
+
+def _differ(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether finite values differ by more than rounding; `np.allclose` takes ten times as long, in every command."""
+    return bool((np.abs(one - other) > ROUNDING).any())
 
 
 def measured_action(contract: Contract, state: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What there is of the policy node while it is configured: topics, the thread that infers and the loop that commands.
 
-Callbacks hand messages to the aligner; a thread infers on its newest complete observation; a timer sends the
+Callbacks hand messages to the aligner; a thread infers on its newest complete observation; another one sends the
 command that is due, through the safety filter, and waits for neither.
 """
 
@@ -25,6 +25,7 @@ from robovlm_ros.action import ActionChunk
 from robovlm_ros.checkpoints import find_checkpoint, find_contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.guard import Guard
+from robovlm_ros.nodes.command_loop import CommandLoop
 from robovlm_ros.nodes.commands import CommandTopics
 from robovlm_ros.nodes.diagnostics import in_words
 from robovlm_ros.nodes.instruction import hear_instructions
@@ -85,8 +86,9 @@ class PolicyRun:
             delay_s=lambda: self._settings.inference_delay_s,
             committed=self._committed,
             decided=self._decided,
-            failed=self._inference_failed,
+            failed=self._thread_failed,
         )
+        self._loop = CommandLoop(contract.command_rate_hz, self._send_due, self._thread_failed)
         self._open_topics()
         self._inference.begin()
 
@@ -109,8 +111,20 @@ class PolicyRun:
         node.create_service(Trigger, "~/stop", lambda _request, response: self._switch(False, response))
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on when the robot's time does not
         node.create_timer(0.5, self._watch, MutuallyExclusiveCallbackGroup(), clock=steady)
-        if not lockstep:
+        if lockstep:
+            return
+        if node.get_parameter("use_sim_time").value:  # a period of the simulator's time, which only timers know
             node.create_timer(1.0 / contract.command_rate_hz, self._send_due, MutuallyExclusiveCallbackGroup())
+        else:
+            self._loop.begin()
+            self._hurry()
+
+    def _hurry(self) -> None:
+        if self._settings.realtime_priority:
+            try:
+                self._loop.hurry(self._settings.realtime_priority)
+            except UserError as error:
+                self._node.get_logger().info(str(error))
 
     def activate(self, active: bool) -> None:
         """Commands leave from now on (True), or motion is ended and nothing leaves any more (False)."""
@@ -242,7 +256,7 @@ class PolicyRun:
         if hopeless is not None:
             self._fail(hopeless)
 
-    def _inference_failed(self, text: str, story: str) -> None:
+    def _thread_failed(self, text: str, story: str) -> None:
         if self._node.context.ok() and not self._closing:  # otherwise the topics were closed under our hands: the end
             self._node.get_logger().error(story)
             self._fail(text)
@@ -257,6 +271,7 @@ class PolicyRun:
     def close(self) -> None:
         """`end`, join the inference thread and leave the figures of the whole run."""
         self.end()
+        self._loop.end()
         self._inference.end()
         self._node.get_logger().info(in_words(self.controller.figures(time.monotonic_ns())))
 

@@ -32,6 +32,8 @@ class Settings:
     """Configure and activate the node when it starts; else whoever manages its lifecycle does."""
     lockstep: bool = fixed(False)
     """Answer each observation with exactly one command, for a simulator that waits for it."""
+    realtime_priority: int = limited(50, 0, 99, fixed=True)
+    """Real-time priority (SCHED_FIFO) of the thread that sends commands, where the user may have one; 0: none."""
     max_chunk_age_s: float = limited(1.0, 0.02, 60.0, fixed=True)
     """The robot holds when the newest decision rests on an observation older than this [s]."""
     emergency_stop_topic: str = fixed("/emergency_stop")
