@@ -29,7 +29,13 @@ from robovlm_ros.sim.model import ARM_JOINTS, URDF
 from .robots import end_spinning
 
 ARM = ArmKinematics()
-PARAMETERS = {"send_velocities": True, "publish_pose": True, "gripper_topic": "/gripper/trajectory"}
+POSE_HZ = 20.0
+PARAMETERS = {
+    "send_velocities": True,
+    "publish_pose": True,
+    "gripper_topic": "/gripper/trajectory",
+    "pose_rate_hz": POSE_HZ,
+}
 
 
 class Arm(Node):  # type: ignore[misc, unused-ignore]
@@ -124,7 +130,9 @@ def test_a_pose_becomes_trajectories_that_lead_the_tool_there_within_its_limits(
     pose = arm.poses[-1]
     np.testing.assert_allclose([pose.pose.position.x, pose.pose.position.y, pose.pose.position.z], arm.tool, atol=1e-3)
     assert pose.header.frame_id == "base_link"
-    assert pose.header.stamp.sec > 0, "the pose has the stamp of the joints"
+    stamps = [one.header.stamp.sec + one.header.stamp.nanosec / 1e9 for one in arm.poses]
+    assert stamps[0] > 0, "the pose has the stamp of the joints"
+    assert np.diff(stamps).min() >= 0.99 / POSE_HZ, "joints are told more often than poses are to be"
 
 
 def test_the_gripper_is_passed_on_with_the_finger_that_mimics(arm: Arm) -> None:

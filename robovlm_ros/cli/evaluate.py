@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from robovlm_ros.cli.episodes import Episode, Runner, scene_seed
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.sim.tasks import MOST_PADS, REACH, Task, choose_tasks
+
+if TYPE_CHECKING:
+    from robovlm_ros.cli.processes import Nodes
+    from robovlm_ros.cli.session import Session
 
 TRAJECTORIES = "tabletop_trajectory"
 """Contract of the simulated arm when it takes joint trajectories."""
@@ -126,7 +130,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
         with Session(contract, "evaluate", nodes.check) as session:
             if gazebo:  # whoever makes its first scene commands the arm, too, and is not to be taken for the policy
-                session.wait(lambda: bool(session.blocks), GAZEBO_S, "Gazebo's first scene")
+                _wait_for_gazebo(session, nodes)
             session.wait_for_policy()
             session.settle_s = SETTLE_S if options.servo or gazebo else 0.0
             runner = Runner(session, options.seconds, own_time, held_out=options.held_out)
@@ -161,6 +165,16 @@ def _evaluate(options: argparse.Namespace) -> int:
     _report(results)
     write_json(options.json, results)
     return 0
+
+
+def _wait_for_gazebo(session: Session, nodes: Nodes) -> None:
+    """Until its first scene is there; UserError, with what the launch has complained of last, if it does not come."""
+    try:
+        session.wait(lambda: bool(session.blocks), GAZEBO_S, "Gazebo's first scene")
+    except UserError as error:
+        complaints = [line for line in nodes.log("sim.launch.py") if "[ERROR]" in line][-1:]
+        raise UserError(": ".join([str(error), *complaints])) from error
+    session.scene_s = GAZEBO_S
 
 
 def tasks_and_pads(name: str, pads: int | None) -> tuple[tuple[Task, ...], int]:

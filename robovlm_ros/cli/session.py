@@ -64,6 +64,8 @@ class Session:
         """(stamp [ns], blocks) of the newest samples."""
         self.settle_s = 0.0
         """Time that the arm is given to come to rest before a new scene [s]."""
+        self.scene_s = SERVICE_SECONDS
+        """How long the simulator may take to make a new scene [s]."""
         self._tool = tool_source(contract)
         self._joint_source = joint_source(contract)
         self._instruction = self.node.create_publisher(String, contract.instruction_topic, LATCHED)
@@ -109,11 +111,11 @@ class Session:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
-    def call(self, client: Any, request: Any, what: str) -> Any:
+    def call(self, client: Any, request: Any, what: str, seconds: float = SERVICE_SECONDS) -> Any:
         """Call a service and wait for its answer."""
         self.wait(client.service_is_ready, SERVICE_SECONDS, f"service {client.srv_name}")
         future = client.call_async(request)
-        self.wait(future.done, SERVICE_SECONDS, what)
+        self.wait(future.done, seconds, what)
         return future.result()
 
     def set(self, node: str, parameters: Sequence[Parameter]) -> None:
@@ -125,9 +127,9 @@ class Session:
         if not result.successful:
             raise UserError(f"{node} refused: {result.reason}")
 
-    def trigger(self, client: Any) -> str:
+    def trigger(self, client: Any, seconds: float = SERVICE_SECONDS) -> str:
         """Call a ``std_srvs/Trigger`` service; its message, or UserError with its reason."""
-        response = self.call(client, Trigger.Request(), f"the answer of {client.srv_name}")
+        response = self.call(client, Trigger.Request(), f"the answer of {client.srv_name}", seconds)
         if not response.success:
             raise UserError(f"{client.srv_name}: {response.message}")
         return str(response.message)
@@ -141,8 +143,8 @@ class Session:
             if not result.successful:
                 raise UserError(f"the simulator refused seed {seed}: {result.reason}")
         self.blocks = ()
-        stamp = int(json.loads(self.trigger(self._reset))["stamp_ns"])
-        self.wait(lambda: bool(self.blocks) and self.seen_ns >= stamp, SERVICE_SECONDS, "the new scene")
+        stamp = int(json.loads(self.trigger(self._reset, self.scene_s))["stamp_ns"])
+        self.wait(lambda: bool(self.blocks) and self.seen_ns >= stamp, self.scene_s, "the new scene")
         return stamp
 
     def instruct(self, text: str) -> None:

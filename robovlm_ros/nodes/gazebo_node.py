@@ -39,11 +39,19 @@ LARGEST_SEED = 2**31 - 1
 READY_S = 120.0
 """How long Gazebo may take to start [s]."""
 GO_S = 10.0
-"""How long the arm may take to where a scene begins [s]."""
+"""How long the arm may take to where a scene begins [s of simulated time]."""
+SLOW = 10.0
+"""Gazebo may run so many times slower than real time before it is not waited for any longer."""
 NEAR_M = 0.015
 """The arm is there when the tool is this near [m]."""
+AGAIN_S = 3.0
+"""A first scene that could not be made is tried again after this time [s]."""
 CALL_S = 6.0
-"""How long a service of Gazebo may take [s]."""
+"""How long a service of Gazebo may take, and how soon a block must be where it was put [s]."""
+TRIES = 3
+"""So often a block is put before the refusal counts: on a busy machine, calls of Gazebo's services get lost."""
+START_S = 30.0
+"""How long Gazebo's program, which calls the service, may take in all [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +122,23 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
     # --- scenes -------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Make the first scene as soon as Gazebo tells where everything is."""
+        """Make the first scene as soon as Gazebo tells where everything is; while it starts, its services may fail."""
+        end = time.monotonic() + READY_S
         if self._wait(lambda: self._tool is not None and len(self._blocks) == len(COLOURS), READY_S):
-            try:
-                self._reset()
-            except UserError as error:
-                self.get_logger().error(str(error))
+            while not self._begun() and time.monotonic() < end and not self._closing.is_set():
+                self._closing.wait(AGAIN_S)
         elif not self._closing.is_set():
             missing = [colour for colour in COLOURS if colour not in self._blocks]
             what = f"poses of blocks: {', '.join(missing)}" if missing else "pose of the tool (servo_node)"
             self.get_logger().error(f"Gazebo has not told the {what}, for {READY_S:.0f} s; is its bridge there?")
+
+    def _begun(self) -> bool:
+        try:
+            self._reset()
+        except UserError as error:
+            self.get_logger().error(str(error))
+            return False
+        return True
 
     def _reset(self) -> str:
         """Make the scene of the next seed: bring the arm to its start, then put the blocks; seed and stamp as JSON."""
@@ -160,7 +175,7 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
                     publisher.publish(messages.fill_command(kind(), command, part, stamp_ns, self._contract.step_ns))
                 return self._tool is not None and float(np.linalg.norm(self._tool[1] - tool)) < NEAR_M
 
-            return self._wait(there, GO_S)
+            return self._wait(there, GO_S, simulated=True)
         finally:  # from now on only policies and people offer commands
             for _, _, publisher in topics:
                 self.destroy_publisher(publisher)
@@ -169,21 +184,32 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
         """Put these blocks where they are to be, and the others away; UserError if Gazebo does not."""
         shown = {block.colour: block for block in blocks}
         wanted = {c: shown[c] if c in shown else Block(c, np.array(away(c))) for c in COLOURS}
-        calls = [(c, start_call(set_pose(self._gazebo, block_model(c), block))) for c, block in wanted.items()]
-        for colour, call in calls:
-            finish_call(call, f"putting the {colour} block")
-        if not self._wait(lambda: all(self._is_at(block) for block in wanted.values()), CALL_S):
+        left, tries = wanted, TRIES
+        while left:
+            calls = {c: start_call(set_pose(self._gazebo, block_model(c), block)) for c, block in left.items()}
+            failures = {c: why for c, call in calls.items() if (why := finish_call(call))}
+            left, tries = {c: wanted[c] for c in failures}, tries - 1
+            if left and (not tries or self._closing.is_set()):
+                colour, why = next(iter(failures.items()))
+                raise UserError(f"putting the {colour} block: Gazebo's service says: {why}")
+        if not self._wait(lambda: all(self._is_at(block) for block in wanted.values()), CALL_S, simulated=True):
             raise UserError("Gazebo has not put the blocks where they were to be")
 
     def _is_at(self, wanted: Block) -> bool:
         found = self._blocks[wanted.colour][1].position
         return bool(np.linalg.norm((found - wanted.position)[:2]) < NEAR_M)
 
-    def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
-        end = time.monotonic() + seconds
+    def _wait(self, done: Callable[[], bool], seconds: float, *, simulated: bool = False) -> bool:
+        """Whether it was done in time: real time, or that of Gazebo, which may run much slower (or stand still)."""
+        end, end_ns = time.monotonic() + seconds * (SLOW if simulated else 1.0), self._simulated_ns() + seconds * 1e9
         while not (ready := done()) and time.monotonic() < end and not self._closing.is_set():
+            if simulated and self._simulated_ns() > end_ns:
+                break
             time.sleep(0.05)
         return ready
+
+    def _simulated_ns(self) -> int:
+        return self._tool[0] if self._tool is not None else 0
 
     def close(self) -> None:
         """Make no scene any more."""
@@ -211,15 +237,14 @@ def start_call(command: Sequence[str]) -> subprocess.Popen[str]:
         raise UserError(f"Gazebo's program '{command[0]}' is not installed here: it puts the blocks") from error
 
 
-def finish_call(call: subprocess.Popen[str], what: str) -> None:
-    """Wait for a service's answer; UserError unless it says true."""
+def finish_call(call: subprocess.Popen[str]) -> str:
+    """Wait for a service's answer: what it says unless that is true."""
     try:
-        said, _ = call.communicate(timeout=2 * CALL_S)
+        said, _ = call.communicate(timeout=START_S)
     except subprocess.TimeoutExpired:
         call.kill()
         said, _ = call.communicate()
-    if "data: true" not in said:
-        raise UserError(f"{what}: Gazebo's service says: {' '.join(said.split()) or 'nothing'}")
+    return "" if "data: true" in said else " ".join(said.split()) or "nothing"
 
 
 def main() -> int:

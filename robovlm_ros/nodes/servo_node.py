@@ -63,6 +63,7 @@ class ServoNode(Node):  # type: ignore[misc, unused-ignore]
         self._box = np.array([dim.limits for dim in self._command.dims if dim.name in POSITION])  # (3, 2)
         self._acting = threading.Lock()
         self._measured: dict[str, tuple[float, int]] = {}
+        self._told_ns = 0
         self._kinematics: ArmKinematics | None = None
         self._servo: ToolServo | None = None
         self._base = self._command.frame
@@ -140,17 +141,23 @@ class ServoNode(Node):  # type: ignore[misc, unused-ignore]
         pose = None
         with self._acting:
             self._measured.update({name: (p, now) for name, p in zip(message.name, message.position, strict=False)})
-            if self._settings.publish_pose and self._kinematics is not None:
+            if self._settings.publish_pose and self._kinematics is not None and self._is_due(message):
                 joints = self._joints()
                 own = set(message.name) & set(self._kinematics.joint_names)
                 pose = self._kinematics.pose(joints) if own and joints is not None else None
         if pose is not None:
+            self._told_ns = messages.stamp_ns(message) or 0
             told = messages.message_class(POSE_TYPE)()
             told.header.stamp, told.header.frame_id = message.header.stamp, self._base
             place, turn = told.pose.position, told.pose.orientation
             place.x, place.y, place.z = pose[0].tolist()
             turn.x, turn.y, turn.z, turn.w = pose[1].tolist()
             self._tool.publish(told)
+
+    def _is_due(self, message: JointState) -> bool:
+        """Whether it is time to tell the pose again: Gazebo tells the joints at each of its 1,000 steps a second."""
+        passed_ns = (messages.stamp_ns(message) or 0) - self._told_ns
+        return passed_ns < 0 or passed_ns * self._settings.pose_rate_hz > 0.99e9 or not self._told_ns
 
     def _on_pose(self, message: Any) -> None:
         place, turn = message.pose.position, message.pose.orientation

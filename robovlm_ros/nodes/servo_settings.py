@@ -31,6 +31,8 @@ class Settings:
     """Say in each trajectory how fast the joints pass its point; most controllers refuse one that ends in motion."""
     publish_pose: bool = fixed(False)
     """Publish where the tool is, from the joints' positions, on the topic of the contract's pose state."""
+    pose_rate_hz: float = limited(100.0, 1.0, 1000.0, fixed=True)
+    """Publish the tool's pose at most so often, however often the joints are told [Hz of the joints' stamps]."""
     max_age_s: float = limited(0.5, 0.02, 10.0, fixed=True)
     """The arm is left where it is when the joints' newest positions are older than this [s]."""
     max_deviation: float = limited(0.5, 0.01, 10.0, fixed=True)

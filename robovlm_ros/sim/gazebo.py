@@ -40,7 +40,7 @@ AWAY = (-1.0, 0.3, -0.73)
 STEP_S = 0.001
 """Step of the physics [s]."""
 STATE_HZ = 100.0
-"""Rate of joint states; Fortress publishes them at each step."""
+"""Rate of joint states [Hz]; Fortress, and Harmonic before 8.14, publish them at each step."""
 TRUTH_HZ = 20.0
 """Rate of the blocks' poses [Hz]."""
 _AMBIENT = 0.52  # share of its colour that a surface in the dark shows, in sRGB
