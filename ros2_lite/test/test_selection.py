@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,9 @@ def test_interface_packages_of_ones_own_come_from_folders(tmp_path: Path) -> Non
     (package / "msg" / "Grip.msg").write_text("geometry_msgs/Point where\nfloat32 force 2.5\nGrip2[] more\n")
     (package / "msg" / "Grip2.msg").write_text("uint8 OPEN=1\nuint8 state\n")
     (package / "srv" / "Squeeze.srv").write_text("Grip grip\n---\nbool done\n")
+    (package / "action").mkdir()
+    (package / "action" / "Move.action").write_text("Grip grip\n---\nbool done\n---\nfloat32 left 1\n")
+    (package / "action" / "Half.action").write_text("bool a\n---\nbool b\n")
     (tmp_path / "many" / "std_msgs" / "msg").mkdir(parents=True)
     (tmp_path / "many" / "std_msgs" / "msg" / "String.msg").write_text("int8 nonsense\n")
     code = """
@@ -119,11 +123,27 @@ def test_interface_packages_of_ones_own_come_from_folders(tmp_path: Path) -> Non
         grip.where.x = 0.5
         print(deserialize_message(serialize_message(grip), Grip) == grip, Grip().force, Squeeze.Request().grip.force)
         print(String().data == "")
+        from my_msgs.action import Move, Move_GetResult_Response
+        goal = Move.Impl.SendGoalService.Request(goal=Move.Goal(grip=grip))
+        print(deserialize_message(serialize_message(goal), type(goal)) == goal, Move_GetResult_Response().result.done)
+        print(Move.Impl.FeedbackMessage())
+        import my_msgs.action
+        for name in ("Half", "Move_Goal_Request"):
+            try:
+                getattr(my_msgs.action, name)
+            except (ImportError, AttributeError) as error:
+                print(error)
     """
-    code = "\n".join(line.strip() for line in code.splitlines())
+    code = textwrap.dedent(code)
     for folder in (tmp_path / "many", package):  # a folder of packages, or one package
         result = run(code, tmp_path / "many", ROS2_LITE_INTERFACES=str(folder))
-        assert result.stdout == "True 2.5 2.5\nTrue\n", result.stderr
+        lines = result.stdout.splitlines()
+        assert lines[:3] == ["True 2.5 2.5", "True", "True False"], result.stderr
+        assert lines[3].endswith("feedback=my_msgs.action.Move_Feedback(left=1.0))")
+        assert lines[4:] == [
+            "my_msgs/action/Half: an action has two '---' lines between goal, result and feedback",
+            "module 'my_msgs.action' has no attribute 'Move_Goal_Request'",
+        ]
     assert "No module named 'my_msgs'" in run("import my_msgs.msg").stderr
     missing = run("import std_msgs", ROS2_LITE_INTERFACES=str(tmp_path / "nowhere"))
     assert missing.stderr == f"ros2_lite: ROS2_LITE_INTERFACES names '{tmp_path / 'nowhere'}', which is no folder\n"

@@ -1,7 +1,8 @@
 """Write the .msg files of the embedded interface packages from the definitions that `rosbags` carries.
 
 Run by hand when a ROS distribution changes a message: ``python tools/import_interfaces.py``.  Default values are
-not part of those definitions, so they are listed here; services are not either, and live as files of their own.
+not part of those definitions, so they are listed here; services, actions and the package
+example_interfaces are not either, and live as files of their own.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 
 PACKAGES = {
-    "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "nav_msgs", "rcl_interfaces",
-    "rmw_dds_common", "rosgraph_msgs", "sensor_msgs", "service_msgs", "shape_msgs", "std_msgs", "stereo_msgs",
-    "tf2_msgs", "trajectory_msgs", "type_description_interfaces", "unique_identifier_msgs", "visualization_msgs",
+    "action_msgs", "builtin_interfaces", "diagnostic_msgs", "geometry_msgs", "lifecycle_msgs", "nav_msgs",
+    "rcl_interfaces", "rmw_dds_common", "rosgraph_msgs", "sensor_msgs", "service_msgs", "shape_msgs", "std_msgs",
+    "stereo_msgs", "tf2_msgs", "trajectory_msgs", "type_description_interfaces", "unique_identifier_msgs",
+    "visualization_msgs",
 }  # fmt: skip
 DEFAULTS = {
     ("geometry_msgs/msg/Quaternion", "x"): "0",
@@ -65,10 +67,12 @@ def main() -> None:
 
 def write_manifest(folder: Path) -> None:
     """A package.xml, so that the folder is a package's share directory for tools of others too."""
-    names = set(registry.names(folder.name, "msg")) | set(registry.names(folder.name, "srv"))
+    names = [name for kind in ("msg", "srv", "action") for name in registry.names(folder.name, kind)]
     specs = [registry.spec(f"{folder.name}/msg/{name}") for name in registry.names(folder.name, "msg")]
     for name in registry.names(folder.name, "srv"):
         specs += registry.service(folder.name, name)
+    for name in registry.names(folder.name, "action"):
+        specs += registry.action(folder.name, name).values()
     bases = {field.type.base for spec in specs for field in spec.fields if not field.type.is_primitive}
     depends = sorted({base.split("/")[0] for base in bases} - {folder.name})
     lines = [

@@ -14,7 +14,7 @@ from ros2_lite.messages.spec import InterfaceError
 from ros2_lite.select import CODE_PACKAGES
 
 EMBEDDED = Path(__file__).resolve().parent / "embedded"
-_KINDS = ("msg", "srv")
+_KINDS = ("msg", "srv", "action")
 
 
 def find_spec(top: str, rest: str, fullname: str) -> ModuleSpec | None:
@@ -30,7 +30,7 @@ def find_spec(top: str, rest: str, fullname: str) -> ModuleSpec | None:
 
 
 class _InterfaceLoader(Loader):
-    """Makes ``package``, ``package.msg`` and ``package.srv``, whose classes appear when they are asked for."""
+    """Makes ``package``, ``package.msg``, ``.srv`` and ``.action``, whose classes appear when they are asked for."""
 
     def __init__(self, package: str, kind: str) -> None:
         self._package = package
@@ -48,16 +48,22 @@ class _InterfaceLoader(Loader):
 
         def get(name: str) -> Any:
             # Here and not above: `ros2 launch` finds its modules through this one, and needs no NumPy.
-            from ros2_lite.messages.classes import message_class, service_class
+            from ros2_lite.messages.classes import action_class, message_class, service_class
 
             if name not in known:
                 # Services' halves are importable too, as std_srvs.srv.Trigger_Request is in ROS 2.
                 stem, _, side = name.rpartition("_")
-                if kind == "srv" and side in ("Request", "Response", "Event") and stem in known:
-                    return message_class(f"{package}/srv/{name}")
+                if kind == "action":
+                    stem, _, service = stem.rpartition("_")
+                    stem = stem if service in ("SendGoal", "GetResult") else ""
+                if kind != "msg" and side in ("Request", "Response", "Event") and stem in known:
+                    return message_class(f"{package}/{kind}/{name}")
                 raise AttributeError(f"module '{package}.{kind}' has no attribute '{name}'")
             try:
-                found = message_class(f"{package}/msg/{name}") if kind == "msg" else service_class(package, name)
+                if kind == "msg":
+                    found = message_class(f"{package}/msg/{name}")
+                else:
+                    found = (service_class if kind == "srv" else action_class)(package, name)
             except InterfaceError as error:
                 raise ImportError(str(error)) from error
             setattr(module, name, found)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 CODE_PACKAGES = frozenset({"ament_index_python", "cv_bridge", "launch", "launch_ros", "rclpy"})
 INTERFACE_PACKAGES = frozenset(
     {
+        "action_msgs",
         "builtin_interfaces",
         "diagnostic_msgs",
+        "example_interfaces",
         "geometry_msgs",
         "lifecycle_msgs",
         "nav_msgs",
@@ -77,7 +79,7 @@ def _collect(folder: str, found: "dict[str, str]") -> None:
         return
     for path in inside:
         name = os.path.basename(path)
-        if name.isidentifier() and name not in NAMES and any(_holds(path, kind) for kind in ("msg", "srv")):
+        if name.isidentifier() and name not in NAMES and any(_holds(path, kind) for kind in ("msg", "srv", "action")):
             found.setdefault(name, path)
 
 

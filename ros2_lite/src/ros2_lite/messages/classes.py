@@ -105,36 +105,64 @@ class _Late:
         return message_class(self._full_name)
 
 
-def service_class(package: str, name: str) -> Any:
-    """The class of a service: a holder of ``Request`` and ``Response``."""
-    key = f"{package}/srv/{name}"
+def service_class(package: str, name: str, kind: str = "srv") -> Any:
+    """The class of a service, or (`kind` ``action``) one of an action's two: it holds ``Request`` and ``Response``."""
+    key = f"{package}/{kind}/{name}"
     with _lock:
         if key not in _classes:
-            registry.service(package, name)
+            registry.spec(f"{key}_Request")
             body = {
                 "Request": message_class(f"{key}_Request"),
                 "Response": message_class(f"{key}_Response"),
                 "Event": _Late(f"{key}_Event"),
                 "_name": key,
-                "__module__": f"{package}.srv",
+                "__module__": f"{package}.{kind}",
                 "__doc__": f"Service {key}.",
-                "__init__": _no_instances,
+                "__init__": _no_instances("Service"),
             }
             _classes[key] = type(name, (), body)
         return _classes[key]
 
 
-def _no_instances(self: Any) -> None:
-    raise NotImplementedError("Service classes can not be instantiated")
+def action_class(package: str, name: str) -> Any:
+    """The class of an action: it holds ``Goal``, ``Result``, ``Feedback``, and in ``Impl`` what carries them."""
+    key = f"{package}/action/{name}"
+    with _lock:
+        if key not in _classes:
+            registry.action(package, name)
+            carriers = {
+                "SendGoalService": service_class(package, f"{name}_SendGoal", "action"),
+                "GetResultService": service_class(package, f"{name}_GetResult", "action"),
+                "FeedbackMessage": message_class(f"{key}_FeedbackMessage"),
+                "CancelGoalService": service_class("action_msgs", "CancelGoal"),
+                "GoalStatusMessage": message_class("action_msgs/msg/GoalStatusArray"),
+            }
+            body: dict[str, Any] = {part: message_class(f"{key}_{part}") for part in ("Goal", "Result", "Feedback")}
+            body |= {
+                "Impl": type("Impl", (), carriers),
+                "_name": key,
+                "__module__": f"{package}.action",
+                "__doc__": f"Action {key}.",
+                "__init__": _no_instances("Action"),
+            }
+            _classes[key] = type(name, (), body)
+        return _classes[key]
+
+
+def _no_instances(what: str) -> Callable[[Any], None]:
+    def refuse(self: Any) -> None:
+        raise NotImplementedError(f"{what} classes can not be instantiated")
+
+    return refuse
 
 
 def full_name_of(cls: Any) -> str:
-    """``package/msg/Name`` of a message class, ``package/srv/Name`` of a service; TypeError if it is neither."""
+    """``package/msg/Name`` of a message class, ``package/srv/Name`` of a service, ...; TypeError if it is none."""
     spec = getattr(cls, "_spec", None)
     if isinstance(spec, MessageSpec):
         return spec.name
     name = getattr(cls, "_name", None)
-    if isinstance(name, str) and hasattr(cls, "Request"):
+    if isinstance(name, str) and (hasattr(cls, "Request") or hasattr(cls, "Goal")):
         return name
     raise TypeError(f"{cls!r} is not a message or service class")
 

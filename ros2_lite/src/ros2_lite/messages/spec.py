@@ -62,7 +62,7 @@ class FieldType:
 
     def __str__(self) -> str:
         """As rclpy writes it: ``double[9]``, ``sequence<string>``, ``std_msgs/Header``."""
-        base = _RCLPY_NAMES.get(self.base, self.base.replace("/msg/", "/"))
+        base = _RCLPY_NAMES.get(self.base) or re.sub("/(msg|srv|action)/", "/", self.base)
         if self.string_bound:
             base += f"<{self.string_bound}>"
         if self.array == "fixed":
@@ -211,3 +211,36 @@ def parse_service(name: str, text: str) -> tuple[MessageSpec, MessageSpec]:
     if len(parts) != 2:
         raise InterfaceError(f"{name}: a service has one '---' line between request and response")
     return parse_message(f"{name}_Request", parts[0]), parse_message(f"{name}_Response", parts[1])
+
+
+def parse_action(name: str, text: str) -> tuple[MessageSpec, MessageSpec, MessageSpec]:
+    """Read the text of one action; returns its goal, result and feedback."""
+    parts = re.split(r"^---\s*$", text, flags=re.MULTILINE)
+    if len(parts) != 3:
+        raise InterfaceError(f"{name}: an action has two '---' lines between goal, result and feedback")
+    goal, result, feedback = (parse_message(f"{name}_{part}", body) for part, body in zip(_PARTS, parts, strict=True))
+    return goal, result, feedback
+
+
+_PARTS = ("Goal", "Result", "Feedback")
+
+
+def action_specs(name: str, goal: MessageSpec, result: MessageSpec, feedback: MessageSpec) -> dict[str, MessageSpec]:
+    """All messages of an action by their full names: the three of its text, and those that carry them.
+
+    As rosidl derives them (http://design.ros2.org/articles/actions.html): requests and responses of the services
+    ``NAME_SendGoal`` and ``NAME_GetResult``, and the feedback with the id of its goal.
+    """
+    goal_id = Field("goal_id", FieldType("unique_identifier_msgs/msg/UUID"))
+    stamp = Field("stamp", FieldType("builtin_interfaces/msg/Time"))
+    derived = (
+        MessageSpec(f"{name}_SendGoal_Request", (goal_id, Field("goal", FieldType(goal.name)))),
+        MessageSpec(f"{name}_SendGoal_Response", (Field("accepted", FieldType("bool")), stamp)),
+        MessageSpec(f"{name}_GetResult_Request", (goal_id,)),
+        MessageSpec(
+            f"{name}_GetResult_Response",
+            (Field("status", FieldType("int8")), Field("result", FieldType(result.name))),
+        ),
+        MessageSpec(f"{name}_FeedbackMessage", (goal_id, Field("feedback", FieldType(feedback.name)))),
+    )
+    return {spec.name: spec for spec in (goal, result, feedback, *derived)}

@@ -58,6 +58,19 @@ def service_spec(name: str) -> tuple[MessageSpec, MessageSpec]:
     return whole, event
 
 
+def action_spec(name: str) -> MessageSpec:
+    """The action itself as rosidl describes it, for its hash."""
+    parts = {
+        "goal": "Goal",
+        "result": "Result",
+        "feedback": "Feedback",
+        "send_goal_service": "SendGoal",
+        "get_result_service": "GetResult",
+        "feedback_message": "FeedbackMessage",
+    }
+    return MessageSpec(name, tuple(Field(field, FieldType(f"{name}_{part}")) for field, part in parts.items()))
+
+
 def _collect(spec: MessageSpec, spec_of: SpecOf, found: dict[str, MessageSpec]) -> None:
     for field in spec.fields:
         if not field.type.is_primitive and field.type.base not in found:

@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
 
 def _text(name: str) -> str:
     parts = name.split("/")
-    if len(parts) != 3 or parts[1] not in ("msg", "srv"):
+    if len(parts) != 3 or parts[1] not in ("msg", "srv", "action"):
         raise CliError(f"Invalid name '{name}'. Expected three parts separated by '/', such as std_msgs/msg/String")
     package, kind, type_name = parts
     if package not in registry.packages():

@@ -220,7 +220,7 @@ def ros_type(name: str) -> str:
         return name
     scope, _, bare = name[:-1].partition("::dds_::")
     for half in ("_Request", "_Response"):
-        if "::srv" in scope and bare.endswith(half):
+        if not scope.endswith("::msg") and bare.endswith(half):
             bare = bare[: -len(half)]
     return scope.replace("::", "/") + "/" + bare
 

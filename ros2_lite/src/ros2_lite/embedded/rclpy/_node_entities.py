@@ -34,6 +34,8 @@ class NodeEntities:
         self._rclpy_events: list[EventHandler] = []
         self._rclpy_waitables: list[WaitableEntity] = []
         self._rclpy_rates: dict[Rate, Timer] = {}
+        self._rclpy_hidden: list[Entity] = []  # what actions are made of: handled, and nowhere listed
+        self._rclpy_actions: list[Any] = []
 
     def _rclpy_changed(self) -> None:
         raise NotImplementedError
@@ -66,6 +68,7 @@ class NodeEntities:
     def waitables(self) -> Iterator[Any]:
         yield from self._rclpy_events
         yield from [entity.waitable for entity in self._rclpy_waitables]
+        yield from self._rclpy_actions
 
     def add_waitable(self, waitable: Waitable) -> None:
         """Let the executor handle a waitable of one's own."""
@@ -86,6 +89,7 @@ class NodeEntities:
             *self._guards,
             *self._clients,
             *self._services,
+            *self._rclpy_hidden,
             *self._rclpy_events,
             *self._rclpy_waitables,
         ]
@@ -116,6 +120,16 @@ class NodeEntities:
         rate.destroy()
         return self.destroy_timer(timer)
 
+    def _rclpy_hide(self, made: Any) -> Any:
+        """Take what the node just made out of its public lists."""
+        for items in (self._publishers, self._subscriptions, self._clients, self._services, self._timers):
+            if made in items:
+                items.remove(made)  # type: ignore[attr-defined]
+        if isinstance(made, Entity):
+            self._rclpy_hidden.append(made)
+            self._rclpy_changed()
+        return made
+
     def _rclpy_drop(self, item: Any, items: list[Any]) -> bool:
         """Destroy what is no endpoint of the middleware, and so does not say itself that it is gone."""
         if item not in items:
@@ -144,8 +158,9 @@ class NodeEntities:
         self._rclpy_gone(service, self._services, [service.handle.reader], [service.handle.writer])
 
     def _rclpy_gone(self, item: Any, items: list[Any], readers: list[Any], writers: list[Any]) -> None:
-        if item in items:
-            items.remove(item)
+        for owner in (items, self._rclpy_hidden):
+            if item in owner:
+                owner.remove(item)
         for handler in getattr(item, "event_handlers", []):
             handler.destroy()
             self._rclpy_events.remove(handler)

@@ -75,6 +75,8 @@ class Executor:
         # Weakly: an executor that is not spinning must not keep alive what nobody else has any more.
         self._by_key: dict[int, list[weakref.ref[Entity]]] = {}
         self._next_key = 1
+        self._rank: dict[int, int] = {}
+        """By key: the order in which a node's things are handled when they are ready at the same time."""
         self._timers: list[weakref.ref[Timer]] = []
         self._waitables: list[WaitableEntity] = []
         self._stale = True
@@ -84,6 +86,7 @@ class Executor:
         self._skips = 0
         self._tasks: deque[Task] = deque()
         self._batch: list[Task] = []
+        self._tasks_turn = True
         self._is_shutdown = False
         self._working: list[int] = []
         self._idle = threading.Condition()
@@ -115,9 +118,7 @@ class Executor:
         for entity in node._rclpy_entities():
             if entity._executor() is self:
                 entity._set_executor(None)
-        if node.executor is self:
-            node.executor = None
-        self.wake()
+        self.wake()  # the node still names this executor as its own, as in ROS 2: its tasks go here
 
     def get_nodes(self) -> list[Node]:
         with self._lock:
@@ -240,9 +241,13 @@ class Executor:
             if waited and deadline is not None and time.monotonic_ns() >= deadline:
                 raise TimeoutException
             # Tasks take turns with everything else: one that never ends must not shut out timers and topics.
+            if self._tasks and self._tasks_turn:
+                self._tasks_turn = False
+                while self._tasks:
+                    self._batch.insert(0, self._tasks.pop())
+                continue
+            self._tasks_turn = True
             self._wait(0 if self._tasks else deadline)
-            while self._tasks:
-                self._batch.insert(0, self._tasks.pop())
             waited = True
 
     def _reserve(self, entity: Entity) -> Work | None:
@@ -287,7 +292,8 @@ class Executor:
             self._guard.take()
         waitables = self._ready_waitables(extra, set(keys)) if self._waitables else []
         ready: list[Entity] = [timer for timer in timers if timer.is_ready()]
-        found = [reference() for key in sorted(keys) for reference in self._by_key.get(key, ())]
+        keys.sort(key=lambda key: self._rank.get(key, key))
+        found = [reference() for key in keys for reference in self._by_key.get(key, ())]
         ready += [entity for entity in found if entity is not None]
         ready += waitables
         # Who found its group busy comes first, the longest waiting ahead: where a group has more to do than it can,
@@ -349,6 +355,8 @@ class Executor:
                     continue  # destroyed by another thread meanwhile
                 self._attached[condition] = key
             self._by_key[self._attached[condition]] = [weakref.ref(entity) for entity in entities]
+        keys = [self._attached.get(condition) for condition in wanted]
+        self._rank = {key: rank for rank, key in enumerate(keys) if key is not None}
 
     # ---- running --------------------------------------------------------------------------------------------------
 

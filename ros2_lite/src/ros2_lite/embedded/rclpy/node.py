@@ -375,6 +375,8 @@ class Node(NodeGraph, NodeEntities, Parameters):
         if executor is not None:
             executor.remove_node(self)
         rcutils_logger._sinks.pop(self._rclpy_logger_name, None)
+        for action in list(self._rclpy_actions):
+            action.destroy()
         for rate in list(self._rclpy_rates):
             self.destroy_rate(rate)
         local: list[Any] = [self._timers, self._guards]

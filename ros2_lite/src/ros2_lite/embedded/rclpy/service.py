@@ -165,6 +165,8 @@ class Service(Entity):
         self._logger = logger
         self._on_destroy = on_destroy
         self._introspection = Introspection(srv_type, srv_name, make_publisher)
+        self._on_request: Callable[[RequestHeader, Any], Any] | None = None
+        """Instead of the callback, for those who call `send_response` themselves."""
 
     @property
     def service_name(self) -> str:
@@ -183,6 +185,8 @@ class Service(Entity):
             return None
         header, request = taken
         self._introspection.tell(REQUEST_RECEIVED, header.client, header.sequence_number, request)
+        if self._on_request is not None:
+            return self._on_request, (header, request)
         if inspect.iscoroutinefunction(self.callback):
             return self._answer_later, (header, request)
         return self._answer, (header, request)
