@@ -11,6 +11,7 @@ from robovlm_ros.cli import (
     benchmark_data,
     benchmark_forward,
     benchmark_record,
+    benchmark_training,
     benchmark_transport,
 )
 from robovlm_ros.cli.command import parser, run
@@ -21,6 +22,7 @@ PARTS = (
     benchmark_data,
     benchmark_forward,
     benchmark_record,
+    benchmark_training,
     benchmark_transport,
 )
 

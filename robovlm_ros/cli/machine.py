@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.metadata
 import os
 import platform
@@ -55,6 +57,10 @@ class Peak:
     """The most memory that this process held at once since the object was made, above what it held then."""
 
     def __init__(self) -> None:
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc: what was freed is no longer held
+        if trim is not None:
+            trim(0)
         try:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # see proc(5): resets VmHWM
         except OSError:

@@ -27,10 +27,17 @@ STAGES = ("preprocess", "vision", "language", "head", "restore")
 to a chunk; from the chunk to the contract's units."""
 
 
-def written_out(policy: ActionTokenPolicy) -> ActionTokenPolicy:
-    """The same policy with attention written out; it shares the weights, and nothing else."""
+def twin(policy: ActionTokenPolicy) -> ActionTokenPolicy:
+    """Another policy with the same weights, the very same ones; what else is set on one does not reach the other."""
     shared = {id(tensor): tensor for tensor in (*policy.parameters(), *policy.buffers())}
-    made: ActionTokenPolicy = copy.deepcopy(policy, shared).eval()
+    made: ActionTokenPolicy = copy.deepcopy(policy, shared)
+    return made
+
+
+def written_out(policy: ActionTokenPolicy) -> ActionTokenPolicy:
+    """Its `twin` with attention written out, to be run."""
+    made = twin(policy)
+    made.eval()
     made.vlm.set_attn_implementation("eager")
     return made
 

@@ -14,6 +14,7 @@ from typing import Any
 from robovlm_ros.errors import UserError
 from robovlm_ros.training import processes
 from robovlm_ros.training.optimisation import SCHEDULES, Optimisation
+from robovlm_ros.vlm.checkpoint import resolve_device
 
 
 def say(text: str) -> None:
@@ -154,7 +155,7 @@ def quiet_trainer(
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
-        use_cpu=device == "cpu",
+        use_cpu=resolve_device(device).type == "cpu",
         dataloader_pin_memory=False,
         dataloader_num_workers=workers,
         **(settings or {}),
