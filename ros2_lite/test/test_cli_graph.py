@@ -21,11 +21,14 @@ ROS2 = [sys.executable, "-m", "ros2_lite.cli"]
 
 NODE = """
 import rclpy
+from example_interfaces.action import Fibonacci
 from lifecycle_msgs.msg import State, Transition, TransitionDescription
 from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions, GetState
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.task import Future
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool
@@ -47,11 +50,33 @@ class Demo(Node):
         self.create_service(GetState, "demo/get_state", self.tell_state)
         self.create_service(GetAvailableTransitions, "demo/get_available_transitions", self.tell_transitions)
         self.create_service(ChangeState, "demo/change_state", self.change_state)
+        self.stopped = Future()
+        self.counting = ActionServer(
+            self,
+            Fibonacci,
+            "count",
+            self.count,
+            goal_callback=lambda goal: GoalResponse.ACCEPT if goal.order < 100 else GoalResponse.REJECT,
+            cancel_callback=self.stop,
+        )
         print("ready")
 
     def enable(self, request, response):
         response.success, response.message = request.data, f"data is {request.data}"
         return response
+
+    async def count(self, goal):
+        if goal.request.order > 10:
+            await self.stopped
+            goal.canceled()
+            return Fibonacci.Result()
+        goal.publish_feedback(Fibonacci.Feedback(sequence=[0]))
+        goal.succeed()
+        return Fibonacci.Result(sequence=range(goal.request.order))
+
+    def stop(self, goal):
+        self.stopped.set_result(None)
+        return CancelResponse.ACCEPT
 
     def tell_state(self, request, response):
         response.current_state = self.state
@@ -271,6 +296,28 @@ def test_a_service_is_found_and_called(ros2: Ros2) -> None:
     assert late.code == 1
     assert late.out == "waiting for service to become available...\n"
     assert late.err == "the service '/lab/absent' did not become available in 0.3 s\n"
+
+
+def test_goals_are_sent_followed_and_cancelled_by_ctrl_c(ros2: Ros2, environment: dict[str, str]) -> None:
+    kind = "example_interfaces/action/Fibonacci"
+    assert ros2("action", "list", "-t").out == f"/lab/count [{kind}]\n"
+    assert ros2("action", "type", "/lab/count").out == f"{kind}\n"
+    assert ros2("action", "info", "/lab/count").out == (
+        "Action: /lab/count\nAction clients: 0\nAction servers: 1\n    /lab/demo\n"
+    )
+    out = ros2("action", "send_goal", "/lab/count", kind, "{order: 2}", "--feedback").out
+    assert out.startswith("Waiting for an action server to become available...\nSending goal:\n     order: 2\n\n")
+    for part in (
+        "Goal accepted with ID: ",
+        "Feedback:\n    sequence:\n- 0\n\n",
+        "Result:\n    sequence:\n- 0\n- 1\n\n",
+    ):
+        assert part in out
+    assert out.endswith("Goal finished with status: SUCCEEDED\n")
+    assert ros2("action", "send_goal", "/lab/count", kind, "{order: 100}").out.endswith("Goal was rejected.\n")
+    done = interrupted(environment, ["action", "send_goal", "/lab/count", kind, "{order: 50}"], "Goal accepted")
+    assert (done.code, done.err) == (signal.SIGINT, "")
+    assert done.out.endswith("Canceling goal...\nGoal canceled.\n")
 
 
 def test_parameters_are_listed_read_set_and_dumped(ros2: Ros2) -> None:

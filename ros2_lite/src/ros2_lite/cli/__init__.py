@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 COMMANDS = {
+    "action": "Various action related sub-commands",
     "bag": "Various rosbag related sub-commands",
     "daemon": "Various daemon related sub-commands",
     "doctor": "Check ROS setup and other potential issues",

@@ -41,13 +41,26 @@ def get_service(name: str) -> Any:
     return _interface(name, "srv", "service")
 
 
+def get_action(name: str) -> Any:
+    """The class of ``package/action/Type`` or ``package/Type``; CliError where there is none."""
+    return _interface(name, "action", "action")
+
+
+_EXAMPLES = {
+    "msg": "std_msgs/msg/String",
+    "srv": "std_srvs/srv/Trigger",
+    "action": "example_interfaces/action/Fibonacci",
+}
+
+
 def _interface(name: str, kind: str, word: str) -> Any:
     parts = name.split("/")
     if len(parts) == 2:
         parts.insert(1, kind)
-    example = "std_msgs/msg/String" if kind == "msg" else "std_srvs/srv/Trigger"
     if len(parts) != 3 or parts[1] != kind or not all(part.isidentifier() for part in parts):
-        raise CliError(f"The passed {word} type '{name}' is invalid; expected PACKAGE/{kind}/TYPE such as {example}")
+        raise CliError(
+            f"The passed {word} type '{name}' is invalid; expected PACKAGE/{kind}/TYPE such as {_EXAMPLES[kind]}"
+        )
     try:
         module = importlib.import_module(f"{parts[0]}.{kind}")
     except ImportError:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from ros2_lite.cli.values import get_message, get_service, message_to_yaml
+from ros2_lite.cli.values import get_action, get_message, get_service, message_to_yaml
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("type", help="The interface (e.g. 'std_msgs/msg/String'); of a service, its request")
+    parser.add_argument(
+        "type", help="The interface (e.g. 'std_msgs/msg/String'); of a service, its request, of an action, its goal"
+    )
     parser.add_argument("--no-quotes", action="store_true", help="if true output has no outer quotes.")
 
 
 def main(args: argparse.Namespace) -> None:
-    is_service = args.type.split("/")[1:2] == ["srv"]
-    text = message_to_yaml(get_service(args.type).Request() if is_service else get_message(args.type)())
+    kind = args.type.split("/")[1:2]
+    if kind == ["srv"]:
+        message = get_service(args.type).Request()
+    else:
+        message = get_action(args.type).Goal() if kind == ["action"] else get_message(args.type)()
+    text = message_to_yaml(message)
     print(text if args.no_quotes else f'"{text}"')

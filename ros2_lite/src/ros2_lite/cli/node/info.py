@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    from rclpy.action import get_action_client_names_and_types_by_node, get_action_server_names_and_types_by_node
+
     with graph.cli_node() as node:
         try:
             found = graph.find_node(node, args.node_name, include_hidden=args.include_hidden)
@@ -39,9 +41,11 @@ def main(args: argparse.Namespace) -> None:
         )
         for title, ask in sections:
             _print(title, ask(found.name, found.namespace), args.include_hidden)
-        # Actions are not part of ros2_lite; the sections stay, for programs that read this output.
-        _print("Action Servers", [], False)
-        _print("Action Clients", [], False)
+        for title, of_node in (
+            ("Action Servers", get_action_server_names_and_types_by_node),
+            ("Action Clients", get_action_client_names_and_types_by_node),
+        ):
+            _print(title, of_node(node, found.name, found.namespace), args.include_hidden)
 
 
 def _print(title: str, names_and_types: Sequence[tuple[str, list[str]]], include_hidden: bool) -> None:
