@@ -72,6 +72,8 @@ class Aligner:
         self.last_samples: dict[str, tuple[int, Any]] = {}
         """Of the last observation given out, each camera and state source: the stamp [ns] of what was used, and the
         sample itself: the decoded image, or the (len(dims),) float64 values as they were sent."""
+        self.newest_states: dict[str, NDArray[np.floating]] = {}
+        """State source → (len(dims),) values of its newest sample; may be read without a lock."""
         self._waiting_since: tuple[int, int] | None = None  # (stamp of the newest pending image, when first asked)
 
     @property
@@ -99,6 +101,8 @@ class Aligner:
             )
         track = self._states[source]
         self._begin_new_run(track, stamp_ns)
+        if stamp_ns >= track.newest_ns:
+            self.newest_states[source] = values
         track.add(stamp_ns, values)
 
     def add_message(self, topic: str, message: Any, receive_ns: int) -> None:

@@ -33,7 +33,9 @@ from robovlm_ros.contract_parts import (
     Command,
     StateSource,
     ToolFrame,
+    Workspace,
     is_velocity,
+    joint_field,
 )
 from robovlm_ros.errors import UserError
 from robovlm_ros.options import build, read_yaml
@@ -55,7 +57,9 @@ __all__ = [
     "Contract",
     "StateSource",
     "ToolFrame",
+    "Workspace",
     "is_velocity",
+    "joint_field",
     "share_directory",
 ]
 """The parts of a contract come from here, too."""
@@ -83,6 +87,9 @@ class Contract:
     """Message type, one of INSTRUCTION_TYPES."""
     intervention_topic: str = "/intervention"
     """Topic (``std_msgs/Bool``) that says whether a person commands the robot in the policy's place."""
+    urdf_topic: str | None = None
+    """Topic (``std_msgs/String``, latched) with the robot's URDF, such as ``/robot_description``: nodes that command
+    the robot wait for it, and keep its limits of joints besides those of this contract. None: there is none."""
     simulator: str = "none"
     """Simulator that plays this robot, one of SIMULATORS."""
 
@@ -206,6 +213,9 @@ class Contract:
         commands = []
         for item, place in _items(values.pop("commands", ()), f"{where}: commands"):
             dims = [build(ActionDimension, *dim) for dim in _items(item.pop("dims", ()), f"{place}: dims")]
+            if item.get("workspace") is not None:
+                (box, where_box), *_ = _items([item["workspace"]], f"{place}: workspace")
+                item["workspace"] = build(Workspace, box, where_box)
             commands.append(build(Command, {**item, "dims": dims}, place))
         return build(cls, {**values, "cameras": cameras, "state": state, "commands": commands}, where)
 
@@ -249,7 +259,18 @@ def _items(values: Any, where: str) -> list[tuple[dict[str, Any], str]]:
     return [(dict(item), f"{where}: {item.get('name', number)}") for number, item in enumerate(items, start=1)]
 
 
-_SILENT = ("normalise", "relative_to", "trajectory", "max_effort", "depth", "max_acceleration", "max_jump")
+_SILENT = (
+    "normalise",
+    "frame",
+    "urdf_topic",
+    "relative_to",
+    "trajectory",
+    "max_effort",
+    "depth",
+    "max_acceleration",
+    "max_jump",
+    "workspace",
+)
 
 
 def _plain(value: Any) -> Any:

@@ -21,13 +21,33 @@ from robovlm_ros.contract_parts import (
     SIMULATORS,
     STATE_TYPES,
     TRAJECTORIES,
+    VELOCITY_TYPES,
     Command,
+    is_rate,
     is_velocity,
+    joint_field,
 )
 from robovlm_ros.errors import UserError
 
 if TYPE_CHECKING:
     from robovlm_ros.contract import Contract
+
+JOINTS_TYPE = "sensor_msgs/msg/JointState"
+POSE_TYPE = "geometry_msgs/msg/PoseStamped"
+POSITION_TYPES = (POSE_TYPE, "trajectory_msgs/msg/JointTrajectory", GRIPPER_TYPE)
+"""Commands that say where to be."""
+SI_TYPES = (*POSITION_TYPES, *VELOCITY_TYPES, JOINTS_TYPE)
+"""Messages whose units ROS has fixed."""
+FOREIGN_UNITS = {
+    **dict.fromkeys(("mm", "cm", "km", "in", "inch", "ft"), "metres, 'm'"),
+    **dict.fromkeys(("deg", "degree", "degrees", "°", "rev", "rpm", "turn", "turns"), "radians, 'rad'"),
+    **dict.fromkeys(("ms", "min", "h"), "seconds, 's'"),
+}
+"""Unit that no ROS message is in → the one that it is in instead."""
+SI_UNITS = ("m", "rad", "m/s", "rad/s")
+_TWIST_UNITS = {f"{part}_{axis}": unit for part, unit in (("linear", "m/s"), ("angular", "rad/s")) for axis in POSITION}
+KNOWN_UNITS = {POSE_TYPE: dict.fromkeys(POSITION, "m"), **dict.fromkeys(VELOCITY_TYPES, _TWIST_UNITS)}
+"""Message type → dimension → the one unit that it has; a unit that nobody has heard of is let pass."""
 
 
 def check(contract: Contract) -> None:
@@ -66,6 +86,10 @@ def check(contract: Contract) -> None:
     for source in contract.state:
         one_of(source.type, STATE_TYPES, f"state '{source.name}': type")
         positive(source.max_age_s, f"state '{source.name}': max_age_s")
+        if source.frame is not None and source.type != POSE_TYPE:
+            raise UserError(f"{where}: state '{source.name}': frame is for {POSE_TYPE} alone, not for {source.type}")
+        for name in source.dims:
+            _check_unit(source.type, name, source.unit, f"{where}: state '{source.name}'")
         if not source.dims:
             raise UserError(f"{where}: state '{source.name}' has no dims")
         for name, method in (source.normalise or {}).items():
@@ -81,6 +105,7 @@ def check(contract: Contract) -> None:
         *(command.topic for command in contract.commands),
         contract.instruction_topic,
         contract.intervention_topic,
+        *([] if contract.urdf_topic is None else [contract.urdf_topic]),
     ]
     unique(topics, "topic")
     for topic in topics:
@@ -100,12 +125,27 @@ def check(contract: Contract) -> None:
             raise UserError(f"{where}: command '{command.name}': max_effort must be 0 N or more")
         if command.type == GRIPPER_TYPE and len(command.dims) != 1:
             raise UserError(f"{where}: command '{command.name}': {GRIPPER_TYPE} carries one action, its position")
+        if command.type == JOINTS_TYPE and len({joint_field(dim.unit) for dim in command.dims}) > 1:
+            raise UserError(
+                f"{where}: command '{command.name}' mixes positions and velocities: make two commands of it"
+            )
         if command.relative_to is not None:
             sources = [source.name for source in contract.state]
             one_of(command.relative_to, sources, f"command '{command.name}': relative_to")
             _check_tool_frame(contract, command)
+        if command.workspace is not None:
+            _check_workspace(contract, command)
         for dim in command.dims:
             one_of(dim.kind, KINDS, f"action '{dim.name}': kind")
+            _check_unit(command.type, dim.name, dim.unit, f"{where}: action '{dim.name}'")
+            if command.type in POSITION_TYPES and is_rate(dim.unit):
+                raise UserError(
+                    f"{where}: action '{dim.name}' is a velocity [{dim.unit}]; {command.type} takes positions"
+                )
+            if command.type == JOINTS_TYPE and joint_field(dim.unit) == "effort":
+                raise UserError(
+                    f"{where}: action '{dim.name}' is an effort [{dim.unit}], which cannot be held: remove it"
+                )
             if dim.reference is not None:
                 one_of(dim.reference, contract.state_names, f"action '{dim.name}': reference")
                 if dim.kind == "binary":
@@ -125,6 +165,57 @@ def check(contract: Contract) -> None:
                 raise UserError(f"{where}: action '{dim.name}': limits must be [low, high] with low < high")
             if is_velocity(command.type, dim) and not low <= 0.0 <= high:
                 raise UserError(f"{where}: action '{dim.name}' is a velocity: its limits must include 0 to stop it")
+    _check_frames(contract)
+
+
+def _check_unit(type_name: str, dim: str, unit: str, where: str) -> None:
+    """UserError for a unit that a message of this type does not carry: ROS has m, rad and s (REP 103)."""
+    if type_name not in SI_TYPES:
+        return
+    plain = unit.replace(" ", "")
+    foreign = next((name for name in re.split(r"[/*^]", plain.lower()) if name in FOREIGN_UNITS), None)
+    if foreign is not None:
+        raise UserError(f"{where}: unit '{unit}': {type_name} is in {FOREIGN_UNITS[foreign]} (REP 103)")
+    wanted = KNOWN_UNITS.get(type_name, {}).get(dim, plain)
+    if plain != wanted and plain in SI_UNITS:
+        raise UserError(f"{where}: unit '{unit}': '{dim}' of {type_name} is in {wanted}")
+
+
+def _check_workspace(contract: Contract, command: Command) -> None:
+    """Refuse walls that cannot be kept."""
+    where, box = f"contract '{contract.name}': command '{command.name}': workspace", command.workspace
+    assert box is not None
+    if command.type not in VELOCITY_TYPES:
+        raise UserError(f"{where} is for {' and '.join(VELOCITY_TYPES)}; here the limits of x, y and z are the box")
+    source = next((s for s in contract.state if s.name == box.pose and s.type == POSE_TYPE), None)
+    if source is None:
+        poses = ", ".join(source.name for source in contract.state if source.type == POSE_TYPE)
+        raise UserError(f"{where}: pose '{box.pose}' is not one of: {poses or 'none'} ({POSE_TYPE})")
+    if command.frame and source.frame and command.frame != source.frame:
+        raise UserError(f"{where}: '{source.name}' is in frame '{source.frame}', the velocity in '{command.frame}'")
+    spans = {axis: getattr(box, axis) for axis in POSITION if getattr(box, axis) is not None}
+    if not spans:
+        raise UserError(f"{where}: at least one of x, y and z is needed")
+    for axis, (low, high) in spans.items():
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UserError(f"{where}: {axis} must be [low, high] with low < high")
+        if axis not in source.dims or f"linear_{axis}" not in [dim.name for dim in command.dims]:
+            raise UserError(
+                f"{where}: {axis} needs '{source.name}.{axis}' in the state and 'linear_{axis}' in the dims"
+            )
+
+
+def _check_frames(contract: Contract) -> None:
+    """Refuse numbers that would be taken off others which are measured in another frame."""
+    for command in contract.commands:
+        sources = {dim.reference.partition(".")[0] for dim in command.dims if dim.reference is not None}
+        for source in contract.state:
+            used = source.name in sources or source.name == command.relative_to
+            if used and command.frame and source.frame and command.frame != source.frame:
+                raise UserError(
+                    f"contract '{contract.name}': command '{command.name}' is in frame '{command.frame}', but relative "
+                    f"to state '{source.name}' in frame '{source.frame}'"
+                )
 
 
 def _check_tool_frame(contract: Contract, command: Command) -> None:

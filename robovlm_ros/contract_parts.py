@@ -50,7 +50,7 @@ class Camera:
     height: int
     """Image height [px]."""
     frame: str = ""
-    """Optical frame, ``frame_id`` of the images."""
+    """Optical frame, ``frame_id`` of the images; others are taken, with a warning."""
     depth: tuple[float, float] | None = None
     """Distances that a depth camera's images show, from white to black [m]; None: it has no depth."""
     max_age_s: float = 0.5
@@ -78,7 +78,10 @@ class StateSource:
     dims: tuple[str, ...]
     """Joint names (JointState, matched by name), of x y z qx qy qz qw (PoseStamped), or free names in order."""
     unit: str
-    """Unit of all its dimensions, SI."""
+    """Unit of all its dimensions, SI. Of a JointState, rad/s and m/s are read from its velocities, N m and N from its
+    efforts."""
+    frame: str | None = None
+    """``frame_id`` that the messages of a PoseStamped must have; those in another frame are refused. None: any."""
     normalise: dict[str, str] | None = None
     """Dimension → how a policy's training normalises it, one of NORMALISATIONS; a single word in YAML: all of them.
     Others: as the training's options say."""
@@ -112,6 +115,20 @@ class ActionDimension:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """Where a tool may be whose velocity is commanded; at least one of x, y and z."""
+
+    pose: str
+    """State source (PoseStamped, in the frame of the command) that measures where the tool is."""
+    x: tuple[float, float] | None = None
+    """Smallest and largest x [m]; None: any."""
+    y: tuple[float, float] | None = None
+    """Smallest and largest y [m]; None: any."""
+    z: tuple[float, float] | None = None
+    """Smallest and largest z [m]; None: any."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Command:
     """One topic on which a part of the action is sent."""
 
@@ -132,6 +149,9 @@ class Command:
     that is left of the ``chunk``, which the robot's controller then interpolates; None: a point."""
     max_effort: float | None = None
     """``max_effort`` of a GripperCommand [N]; None: 0, which most grippers take as their own limit."""
+    workspace: Workspace | None = None
+    """Of Twist and TwistStamped: walls that the tool must not pass. None: anywhere. The limits of a PoseStamped's x, y
+    and z are such walls."""
     relative_to: str | None = None
     """State source with a pose (x y z qx qy qz qw, in the same frame as the command) in whose own axes the policy
     decides this pose: a tool's pose makes its numbers relative to the tool frame. PoseStamped with x y z, or with all
@@ -152,6 +172,18 @@ class ToolFrame:
     """(4,) index into the state vector."""
 
 
+def is_rate(unit: str) -> bool:
+    """Whether this is a unit of velocities."""
+    return unit.replace(" ", "").endswith("/s")
+
+
 def is_velocity(type_name: str, dim: ActionDimension) -> bool:
     """Whether a command of that message type sets this dimension in motion, rather than moving it somewhere."""
-    return dim.kind != "binary" and (type_name in VELOCITY_TYPES or dim.unit.replace(" ", "").endswith("/s"))
+    return dim.kind != "binary" and (type_name in VELOCITY_TYPES or is_rate(dim.unit))
+
+
+def joint_field(unit: str) -> str:
+    """The array of a ``sensor_msgs/msg/JointState`` that holds numbers of this unit."""
+    if is_rate(unit):
+        return "velocity"
+    return "effort" if unit.replace(" ", "") in ("N", "Nm") else "position"

@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robovlm_ros.contract import GRIPPER_TYPE, ORIENTATION, POSITION, Camera, Command, Contract, StateSource
+from robovlm_ros.contract import (
+    GRIPPER_TYPE,
+    ORIENTATION,
+    POSITION,
+    Camera,
+    Command,
+    Contract,
+    StateSource,
+    joint_field,
+)
 from robovlm_ros.errors import UserError
 from robovlm_ros.images import decode_compressed, decode_image
 
@@ -26,6 +35,8 @@ POSE_DIMS = (*POSITION, *ORIENTATION)
 """Names that pose messages know: position [m] and orientation quaternion."""
 TWIST_DIMS = ("linear_x", "linear_y", "linear_z", "angular_x", "angular_y", "angular_z")
 """Names that twist messages know [m/s, rad/s]."""
+
+JOINTS_TYPE = "sensor_msgs/msg/JointState"
 
 Names = tuple[str, ...]
 
@@ -46,6 +57,11 @@ def set_stamp(message: Any, time_ns: int, frame: str = "") -> None:
     if hasattr(message, "header"):
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(int(time_ns), 1_000_000_000)
         message.header.frame_id = frame
+
+
+def frame_of(message: Any) -> str:
+    """``frame_id`` of a message; empty if its type has no header."""
+    return str(getattr(getattr(message, "header", None), "frame_id", ""))
 
 
 def message_class(type_name: str) -> Any:
@@ -92,15 +108,19 @@ def image(message: Any, camera: Camera) -> NDArray[np.uint8]:
 def state_values(message: Any, source: StateSource) -> NDArray[np.float64]:
     """(len(source.dims),) values of a state message, in the order of the contract [its units].
 
-    Joints are matched by name. UserError names what the message lacks.
+    Joints are matched by name. UserError names what the message lacks, or the frame that it is in by mistake.
     """
-    return _state_codec(source.type).read(message, source.dims, f"state '{source.name}' ({source.topic})")
+    where = f"state '{source.name}' ({source.topic})"
+    found = frame_of(message)
+    if source.frame is not None and found != source.frame:
+        raise UserError(f"{where} is in frame '{found}', not in '{source.frame}' as the contract says")
+    return _state_codec(source).read(message, source.dims, where)
 
 
 def fill_state(message: Any, source: StateSource, values: NDArray[np.floating], time_ns: int, frame: str = "") -> Any:
     """Inverse of `state_values`: write (len(source.dims),) values into an empty message and return it."""
-    set_stamp(message, time_ns, frame)
-    _state_codec(source.type).write(message, source.dims, _finite(values, source.dims))
+    set_stamp(message, time_ns, source.frame or frame)
+    _state_codec(source).write(message, source.dims, _finite(values, source.dims))
     return message
 
 
@@ -165,7 +185,7 @@ def command_values(message: Any, command: Command) -> NDArray[np.float64]:
 def check_contract(contract: Contract) -> None:
     """UserError if a message type of the contract cannot carry a dimension that the contract gives it."""
     for source in contract.state:
-        _state_codec(source.type).check(source.dims, f"state '{source.name}'")
+        _state_codec(source).check(source.dims, f"state '{source.name}'")
     for command in contract.commands:
         _command_codec(command).check(_dim_names(command), f"command '{command.name}'")
 
@@ -217,13 +237,20 @@ def _by_name(names: Sequence[str], values: Sequence[float], dims: Names, where: 
     return [float(values[place[dim]]) for dim in dims]
 
 
-def _get_joints(message: Any, dims: Names, where: str) -> list[float]:
-    return _by_name(message.name, message.position, dims, where)
+def _joints(field: str) -> _Codec:
+    """Of one of the arrays of a JointState: position, velocity or effort."""
 
+    def get(message: Any, dims: Names, where: str) -> list[float]:
+        values = getattr(message, field)
+        if len(message.name) and not len(values):
+            raise UserError(f"{where}: the message has joints ({', '.join(message.name)}), but no {field}")
+        return _by_name(message.name, values, dims, where)
 
-def _put_joints(message: Any, dims: Names, values: list[float]) -> None:
-    message.name = list(dims)
-    message.position = values
+    def put(message: Any, dims: Names, values: list[float]) -> None:
+        message.name = list(dims)
+        setattr(message, field, values)
+
+    return _Codec(get, put)
 
 
 def _get_array(message: Any, dims: Names, where: str) -> Sequence[float]:
@@ -289,7 +316,7 @@ def _put_gripper(message: Any, _dims: Names, values: list[float]) -> None:
     (message.position,) = values
 
 
-_JOINTS = _Codec(_get_joints, _put_joints)
+_JOINTS = {field: _joints(field) for field in ("position", "velocity", "effort")}
 _POSE = _Codec(_get_pose, _put_pose, POSE_DIMS)
 _ARRAY = _Codec(_get_array, _put_array)
 _TWIST = _Codec(_get_twist, _put_twist, TWIST_DIMS)
@@ -297,13 +324,13 @@ _TRAJECTORY = _Codec(_get_trajectory, _put_trajectory)
 _GRIPPER = _Codec(_get_gripper, _put_gripper)
 
 STATE_CODECS: dict[str, _Codec] = {
-    "sensor_msgs/msg/JointState": _JOINTS,
+    JOINTS_TYPE: _JOINTS["position"],
     "geometry_msgs/msg/PoseStamped": _POSE,
     "std_msgs/msg/Float64MultiArray": _ARRAY,
 }
 COMMAND_CODECS: dict[str, _Codec] = {
     "geometry_msgs/msg/PoseStamped": _POSE,
-    "sensor_msgs/msg/JointState": _JOINTS,
+    JOINTS_TYPE: _JOINTS["position"],
     "std_msgs/msg/Float64MultiArray": _ARRAY,
     "trajectory_msgs/msg/JointTrajectory": _TRAJECTORY,
     "geometry_msgs/msg/Twist": _TWIST,
@@ -312,15 +339,19 @@ COMMAND_CODECS: dict[str, _Codec] = {
 }
 
 
-def _state_codec(type_name: str) -> _Codec:
-    if type_name not in STATE_CODECS:
-        raise UserError(f"state type '{type_name}' is not one of: {', '.join(STATE_CODECS)}")
-    return STATE_CODECS[type_name]
+def _state_codec(source: StateSource) -> _Codec:
+    if source.type not in STATE_CODECS:
+        raise UserError(f"state type '{source.type}' is not one of: {', '.join(STATE_CODECS)}")
+    if source.type == JOINTS_TYPE:
+        return _JOINTS[joint_field(source.unit)]
+    return STATE_CODECS[source.type]
 
 
 def _command_codec(command: Command) -> _Codec:
     if command.type not in COMMAND_CODECS:
         raise UserError(f"command type '{command.type}' is not one of: {', '.join(COMMAND_CODECS)}")
+    if command.type == JOINTS_TYPE:
+        return _JOINTS[joint_field(command.dims[0].unit)]
     return COMMAND_CODECS[command.type]
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from robovlm_ros.contract import ActionDimension, Contract
 from robovlm_ros.errors import UserError
+from robovlm_ros.workspace import Places, Walls
 
-CAUSES = ("not_finite", "limit", "velocity", "acceleration", "jump", "stale")
+CAUSES = ("not_finite", "limit", "velocity", "acceleration", "jump", "workspace", "stale")
 """What the filter may have to intervene for, the keys of `SafetyFilter.interventions`."""
 ROUNDING = 1e-12
 """By how much a value may change and still count as unchanged [unit, unit/s]."""
@@ -75,6 +76,8 @@ class SafetyFilter:
         self._max_age_s |= {source.name: source.max_age_s for source in contract.state}
         self._period_ns = period_ns
         self._restart_after_ns = restart_after_ns
+        self._walls = Walls(contract, self._velocity, 2 * period_ns / 1e9)
+        self._places: Places = {}
         self._last: NDArray[np.float64] | None = None
         self._last_ns: int | None = None
         self._rate: NDArray[np.float64] = np.zeros(len(dims))  # (action_dim,) of the last sent value [unit/s]
@@ -100,11 +103,13 @@ class SafetyFilter:
         *,
         ages_s: Mapping[str, float] | None = None,
         measured: NDArray[np.floating] | None = None,
+        places: Places | None = None,
     ) -> Verdict:
         """Judge one command.
 
         `values`: (action_dim,) wanted values. `ages_s`: source name → age of its newest sample [s], infinite when
-        there was none; only the sources given are judged. `measured`: (action_dim,) see `measured_action`.
+        there was none; only the sources given are judged. `measured`: (action_dim,) see `measured_action`. `places`:
+        where the tools of a ``workspace`` are; None: where they were.
         """
         stale = self.stale(ages_s or {})
         if stale:
@@ -119,6 +124,10 @@ class SafetyFilter:
         reasons: list[str] = []
         wanted = np.where(self._binary, wanted >= 0.5, wanted).astype(np.float64)
         self._turn_the_short_way(wanted, now_ns, measured)
+        self._places = self._places if places is None else places
+        unknown = self._walls.unknown(self._places)
+        if unknown is not None:
+            return self._refuse("stale", f"where the tool is ('{unknown}') is not known")
         jump = self._jumps(wanted, now_ns, measured)
         if jump:
             return self._refuse("jump", *jump)
@@ -126,10 +135,19 @@ class SafetyFilter:
         if not np.array_equal(inside, wanted):
             self.interventions["limit"] += 1
             reasons.append(self._changed("limited to", inside, wanted))
+        if self._walls:
+            last = np.zeros(len(inside)) if self._last is None or self._paused(now_ns) else self._last
+            walls = self._walls.speeds(self._places, ages_s or {}, last)
+            free, inside = inside, np.clip(inside, *walls)
+            if not np.array_equal(inside, free):
+                self.interventions["workspace"] += 1
+                reasons.append(self._changed("kept within the workspace by", inside, free))
         safe = self._limit_velocity(inside, now_ns, measured)
         if _differ(safe, inside):
             self.interventions["velocity"] += 1
             reasons.append(self._changed("slowed down to", safe, inside))
+        if self._walls:  # at a wall nothing goes on outwards, however hard it must brake
+            safe = np.clip(safe, np.where(walls[0] < 0, -np.inf, 0.0), np.where(walls[1] > 0, np.inf, 0.0))
         if self._inert.any():
             slow, safe = safe, self._limit_acceleration(inside, safe, now_ns, measured)
             if _differ(safe, slow):

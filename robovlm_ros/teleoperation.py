@@ -63,7 +63,8 @@ class Teleoperator:
             [dim.max_velocity or (dim.limits[1] - dim.limits[0]) / CROSSING_S for dim in dims]
         )
         self._places = _measured_by(contract)
-        self.sources = tuple(sorted({name for name, _ in self._places if name}))
+        walls = {command.workspace.pose for command in contract.commands if command.workspace is not None}
+        self.sources = tuple(sorted({name for name, _ in self._places if name} | walls))
         """State sources that tell where the robot stands; commands stop when one is stale."""
         self._slices: dict[str, slice] = {}
         for command in contract.commands:
@@ -127,6 +128,7 @@ class Teleoperator:
             now_ns,
             ages_s=self.ages(now_ns),
             measured=self._measured(),
+            places={name: values for name, (_, values) in self._samples.items()},
         )
         self.reasons = verdict.reasons
         if verdict.holding:

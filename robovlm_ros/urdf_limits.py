@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from robovlm_ros.contract_parts import ActionDimension, is_rate
 from robovlm_ros.errors import UserError
 from robovlm_ros.urdf import Joint, Urdf
+
+if TYPE_CHECKING:
+    from robovlm_ros.contract import Contract
 
 JOINT_COMMANDS = (
     "sensor_msgs/msg/JointState",
@@ -38,9 +43,56 @@ def take_limits(commands: Any, urdf: Urdf, where: str) -> None:
                 )
 
 
+def tightened(contract: Contract, urdf: Urdf, where: str) -> tuple[Contract, tuple[str, ...]]:
+    """The contract with no limit beyond those of the URDF, and what has changed, in words.
+
+    UserError, beginning with `where`, where the URDF has none of the joints that are commanded, or allows no position
+    that the contract allows.
+    """
+    joints = [d for command in contract.commands if command.type in JOINT_COMMANDS for d in command.dims]
+    if not any(dim.name in urdf.joints for dim in joints):
+        known = ", ".join(joint.name for joint in urdf.joints.values() if joint.moves) or "none"
+        names = ", ".join(dim.name for dim in joints) or "none"
+        raise UserError(
+            f"{where}: it has none of the joints that '{contract.name}' commands ({names}; it has: {known})"
+        )
+    changes: list[str] = []
+
+    def within(dim: ActionDimension) -> ActionDimension:
+        joint = urdf.joints.get(dim.name)
+        if joint is None:
+            return dim
+        low, high = _range(joint, is_rate(dim.unit))
+        limits = max(dim.limits[0], low), min(dim.limits[1], high)
+        if not limits[0] < limits[1]:
+            raise UserError(
+                f"{where}: action '{dim.name}': the contract's {list(dim.limits)} is outside of [{low:g}, {high:g}]"
+            )
+        if limits != dim.limits:
+            changes.append(f"{dim.name} [{limits[0]:g}, {limits[1]:g}] {dim.unit}")
+        fastest = dim.max_velocity
+        if not is_rate(dim.unit) and dim.kind != "binary" and joint.velocity < (fastest or math.inf):
+            fastest = joint.velocity
+            changes.append(f"{dim.name} at most {fastest:g} {dim.unit}/s")
+        return dataclasses.replace(dim, limits=limits, max_velocity=fastest)
+
+    commands = tuple(
+        dataclasses.replace(command, dims=tuple(within(dim) for dim in command.dims))
+        if command.type in JOINT_COMMANDS
+        else command
+        for command in contract.commands
+    )
+    return dataclasses.replace(contract, commands=commands), tuple(changes)
+
+
+def _range(joint: Joint, rate: bool) -> tuple[float, float]:
+    """Smallest and largest position of a joint, or velocity."""
+    return (-joint.velocity, joint.velocity) if rate else (joint.lower, joint.upper)
+
+
 def _take(dim: dict[str, Any], joint: Joint, place: str) -> None:
-    is_rate = str(dim.get("unit", "")).replace(" ", "").endswith("/s")
-    low, high = (-joint.velocity, joint.velocity) if is_rate else (joint.lower, joint.upper)
+    rate = is_rate(str(dim.get("unit", "")))
+    low, high = _range(joint, rate)
     limits = dim.get("limits")
     if limits is None:
         if not math.isfinite(low) or not math.isfinite(high):
@@ -48,7 +100,7 @@ def _take(dim: dict[str, Any], joint: Joint, place: str) -> None:
         dim["limits"] = [low, high]
     elif _are_numbers(limits) and not low <= min(limits) <= max(limits) <= high:
         raise UserError(f"{place}: limits {list(limits)} exceed those of the URDF, [{low:g}, {high:g}]")
-    if is_rate or dim.get("kind") == "binary" or not math.isfinite(joint.velocity):
+    if rate or dim.get("kind") == "binary" or not math.isfinite(joint.velocity):
         return
     fastest = dim.get("max_velocity")
     if fastest is None:

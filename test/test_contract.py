@@ -52,6 +52,35 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         changed("commands", "arm", "orientation", to=[1, 0, 0]),
         "'orientation' must be a list of 4",
     ),
+    "degrees": (changed("state", "joints", "unit", to="deg"), "is in radians, 'rad' (REP 103)"),
+    "millimetres": (
+        changed(*DIM, "unit", to="mm"),
+        "action 'x': unit 'mm': geometry_msgs/msg/PoseStamped is in m",
+    ),
+    "an angle of a place": (changed(*DIM, "unit", to="rad"), "'x' of geometry_msgs/msg/PoseStamped is in m"),
+    "a frame of joints": (changed("state", "joints", "frame", to="base_link"), "frame is for geometry_msgs/msg/Pose"),
+    "two frames": (changed("state", "ee", "frame", to="map"), "relative to state 'ee' in frame 'map'"),
+    "a velocity in a trajectory": (
+        changed(
+            "commands",
+            "gripper",
+            to={
+                "topic": "/path",
+                "type": "trajectory_msgs/msg/JointTrajectory",
+                "dims": [{"name": "a", "unit": "rad/s", "limits": [-1, 1]}],
+            },
+        ),
+        "action 'a' is a velocity [rad/s]; trajectory_msgs/msg/JointTrajectory takes positions",
+    ),
+    "positions and velocities at once": (
+        changed(
+            "commands",
+            "gripper",
+            "dims",
+            to=[{"name": "a", "unit": "rad/s", "limits": [-1, 1]}, {"name": "b", "unit": "rad", "limits": [-1, 1]}],
+        ),
+        "command 'gripper' mixes positions and velocities",
+    ),
     "a number as a topic": (changed("cameras", "static", "topic", to=5), "'topic' must be text"),
     "a blank in a topic": (changed("instruction_topic", to="/a b"), "'/a b' is no topic name"),
     "one topic twice": (changed("instruction_topic", to="/joint_states"), "'/joint_states' occurs twice"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from robovlm_ros.cli.processes import Nodes
 from robovlm_ros.contract import Contract
+
+from .peers import let_them_meet, start_peer
 
 PEER = """
 import json, sys, time
@@ -37,54 +37,23 @@ while True:
     speaker.publish(pa.array([{"data": "a word from RustDDS"}]))
     time.sleep(0.2)
 """
-PACKAGES = ("builtin_interfaces", "std_msgs", "geometry_msgs", "sensor_msgs")
-
-
-def link_definitions(prefix: Path) -> None:
-    """The message definitions of this ROS environment, where the peer looks for them."""
-    from ament_index_python.packages import get_package_share_directory
-
-    (prefix / "share").mkdir(parents=True)
-    for package in PACKAGES:
-        (prefix / "share" / package).symlink_to(get_package_share_directory(package))
 
 
 def test_it_sees_camera_and_joints_and_its_instruction_is_recorded(
     domain_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("dora", reason="the independent peer needs dora-rs")
-    pytest.importorskip("pyarrow", reason="the independent peer needs pyarrow")
     from std_srvs.srv import Trigger
 
     from robovlm_ros.bags import read_episode
     from robovlm_ros.cli.session import Session
 
-    # The peer finds others by multicast only, so this test does too; Cyclone stays on the loopback interface.
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
-    monkeypatch.setenv(
-        "CYCLONEDDS_URI",
-        "<General><Interfaces><NetworkInterface name='lo' multicast='true'/></Interfaces></General>",
-    )
+    let_them_meet(monkeypatch)
     contract = Contract.load("tabletop")
-    link_definitions(tmp_path / "prefix")
-    program = tmp_path / "peer.py"
-    program.write_text(PEER)
     camera, joints = contract.cameras[0], contract.state[0]
     with Nodes() as nodes:
         nodes.start("sim_node", {"contract": "tabletop"})
         nodes.start("recorder_node", {"contract": "tabletop", "directory": tmp_path / "episodes"})
-        peer = subprocess.Popen(
-            [
-                sys.executable,
-                str(program),
-                str(tmp_path / "prefix"),
-                camera.topic,
-                joints.topic,
-                contract.instruction_topic,
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        peer = start_peer(PEER, tmp_path, camera.topic, joints.topic, contract.instruction_topic)
         try:
             assert peer.stdout is not None
             received = json.loads(peer.stdout.readline())

@@ -265,6 +265,30 @@ def test_joints_are_matched_by_name_and_a_missing_one_is_named() -> None:
         messages.state_values(message, source)
 
 
+@pytest.mark.parametrize(("unit", "field"), [("rad", "position"), ("m / s", "velocity"), ("N m", "effort")])
+def test_a_unit_says_which_numbers_of_joints_are_meant(unit: str, field: str) -> None:
+    source = StateSource(name="arm", topic="/s", type="sensor_msgs/msg/JointState", dims=("b", "a"), unit=unit)
+    message = messages.message_class(source.type)()
+    message.name, message.position, message.velocity, message.effort = ["a", "b"], [1.0, 2.0], [3.0, 4.0], [5.0, 6.0]
+    expected = list(reversed(getattr(message, field)))
+    assert messages.state_values(message, source).tolist() == expected
+    assert list(getattr(messages.fill_state(type(message)(), source, np.array([7.0, 8.0]), 1), field)) == [7.0, 8.0]
+    setattr(message, field, [])  # many drivers measure no velocity
+    with pytest.raises(UserError, match=rf"state 'arm' \(/s\): the message has joints \(a, b\), but no {field}"):
+        messages.state_values(message, source)
+
+
+def test_a_pose_in_another_frame_is_refused_where_the_contract_names_one() -> None:
+    free = StateSource(name="ee", topic="/ee", type="geometry_msgs/msg/PoseStamped", dims=("z",), unit="m")
+    bound = dataclasses.replace(free, frame="base_link")
+    message = messages.fill_state(messages.message_class(free.type)(), bound, np.array([0.5]), 1, "tool0")
+    assert messages.state_values(message, bound).tolist() == [0.5]
+    message.header.frame_id = "map"
+    assert messages.state_values(message, free).tolist() == [0.5]
+    with pytest.raises(UserError, match=r"state 'ee' \(/ee\) is in frame 'map', not in 'base_link' as the contract"):
+        messages.state_values(message, bound)
+
+
 @pytest.mark.parametrize("bad", [np.array([np.nan, 0.0]), np.array([np.inf, 0.0]), np.array([1.0])])
 def test_a_nan_or_a_wrong_number_of_values_never_gets_into_a_command(bad: np.ndarray) -> None:
     command = make_command("std_msgs/msg/Float64MultiArray", ("a", "b"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.safety import SafetyFilter
 from robovlm_ros.sim.model import URDF
+from robovlm_ros.urdf import Urdf
+from robovlm_ros.urdf_limits import tightened
 
 
 def contract(folder: Path, *dims: dict[str, object], type: str = "sensor_msgs/msg/JointState") -> Contract:
@@ -65,6 +68,36 @@ def test_a_contract_that_allows_more_than_the_urdf_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=reason):
         contract(tmp_path, {"unit": "rad", **dim})
+
+
+TWO = """<robot name="two"><link name="0"/><link name="1"/><link name="2"/>
+<joint name="b" type="continuous"><parent link="0"/><child link="1"/></joint>
+<joint name="c" type="continuous"><parent link="1"/><child link="2"/></joint></robot>"""
+
+
+def test_a_robots_own_urdf_binds_beyond_its_contract(tmp_path: Path) -> None:
+    own = contract(
+        tmp_path,
+        {"name": "joint_1", "unit": "rad", "limits": [-1.0, 2.5], "max_velocity": 0.5},
+        {"name": "joint_2", "unit": "rad"},
+        {"name": "wheel", "unit": "rad", "limits": [-9.0, 9.0]},
+    )
+    text = URDF.read_text().replace(
+        'lower="-2.9" upper="2.9" effort="120" velocity="4.0"', 'lower="0" upper="2" velocity="9"'
+    )
+    kept, changes = tightened(own, Urdf(text), "URDF")
+    assert changes == ("joint_1 [0, 2] rad",)
+    assert kept.action_dims == (
+        dataclasses.replace(own.action_dims[0], limits=(0.0, 2.0)),
+        *own.action_dims[1:],
+    )
+    assert tightened(kept, Urdf(text), "URDF") == (kept, ())
+    with pytest.raises(UserError, match=r"/d: action 'joint_1': the contract's \[-1.0, 2.5\] is outside of \[-3, -2\]"):
+        tightened(own, Urdf(text.replace('lower="0" upper="2"', 'lower="-3" upper="-2"')), "/d")
+    with pytest.raises(
+        UserError, match=r"none of the joints that 'arm' commands \(joint_1, joint_2, wheel; it has: b, c\)"
+    ):
+        tightened(own, Urdf(TWO), "/d")
 
 
 def test_a_urdf_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -64,6 +64,8 @@ class Inference:
         """Why the samples that arrive are of no use; None: they are of use."""
         self.cameras = self._aligner.cameras
         """Cameras that the policy looks at."""
+        self.places = self._aligner.newest_states
+        """See `Aligner.newest_states`."""
         self._thread = threading.Thread(target=self._infer_until_closed, name="inference")
 
     def begin(self) -> None:

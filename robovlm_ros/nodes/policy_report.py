@@ -28,13 +28,19 @@ class PolicyReport:
         self._node = node
         self._contract = contract
         self._inputs = inputs
+        self._frames = {camera.name: camera.frame for camera in contract.cameras if camera.frame}
         self._rates = {name: Rate(time.monotonic_ns()) for name, _, _ in inputs}
         self._said_key, self._said_s, self._figures_s, self._logged_s = "", 0.0, 0.0, time.monotonic()
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
-    def heard(self, name: str) -> None:
-        """A message of that source has come."""
+    def heard(self, name: str, frame: str) -> None:
+        """A message of that source has come, in that frame. Of a camera it is said once that its frame is not the
+        contract's: it may be another camera."""
         self._rates[name].add()
+        if name in self._frames and frame != (wanted := self._frames.pop(name)):
+            self._node.get_logger().warning(
+                f"images of camera '{name}' are in frame '{frame}', the contract says '{wanted}': the right camera?"
+            )
 
     def watch(
         self, controller: Controller, now_ns: int, ages_s: Mapping[str, float], complaint: str | None, period_s: float

@@ -27,6 +27,7 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.guard import Guard
 from robovlm_ros.nodes.command_loop import CommandLoop
 from robovlm_ros.nodes.commands import CommandTopics
+from robovlm_ros.nodes.description import within_description
 from robovlm_ros.nodes.diagnostics import in_words
 from robovlm_ros.nodes.instruction import hear_instructions
 from robovlm_ros.nodes.intervention import obey_interventions
@@ -52,9 +53,10 @@ class PolicyRun:
         """
         self._node, self._settings, self._guard, self._fail = node, settings, guard, fail
         folder = find_checkpoint(settings.checkpoint)
-        self._contract = contract = find_contract(folder, settings.contract)
+        contract = find_contract(folder, settings.contract)
         messages.check_contract(contract)
         messages.check_installed(contract)
+        self._contract = contract = within_description(node, contract)
         strategy = settings.strategy_for(contract)
         from robovlm_ros.runtime.engine import PolicyEngine  # takes seconds: what is wrong above is said at once
 
@@ -167,7 +169,7 @@ class PolicyRun:
 
         def receive(message: Any) -> None:
             now_ns = self._now()
-            self._report.heard(name)
+            self._report.heard(name, messages.frame_of(message))
             self._inference.add(topic, message, now_ns)
             if repeats:
                 self._answer_again(messages.stamp_ns(message) or now_ns)
@@ -236,7 +238,7 @@ class PolicyRun:
         if self._closing:
             return
         self.controller.forbid(self._guard.refusal(time.monotonic_ns()) or (None if self._active else INACTIVE))
-        if self._publish(self.controller.command(now_ns, self._inference.ages(now_ns)), now_ns):
+        if self._publish(self.controller.command(now_ns, self._inference.ages(now_ns), self._inference.places), now_ns):
             self.controller.sent(self._now())
 
     def _publish(self, values: NDArray[np.float64] | None, stamp_ns: int) -> bool:

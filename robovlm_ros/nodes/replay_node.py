@@ -27,6 +27,7 @@ from robovlm_ros.contract import Contract, StateSource
 from robovlm_ros.errors import UserError
 from robovlm_ros.guard import Guard
 from robovlm_ros.nodes.commands import CommandTopics
+from robovlm_ros.nodes.description import within_description
 from robovlm_ros.nodes.diagnostics import diagnostics
 from robovlm_ros.nodes.emergency import guard_topics
 from robovlm_ros.nodes.entry import spin
@@ -69,7 +70,7 @@ class ReplayNode(Node):  # type: ignore[misc, unused-ignore]
         if not settings.episode:
             raise UserError("name the folder of an episode: parameter 'episode'")
         episode = read_episode(settings.episode)
-        self._contract = contract = Contract.load(settings.contract) if settings.contract else episode.contract
+        contract = Contract.load(settings.contract) if settings.contract else episode.contract
         if contract.action_dims != episode.contract.action_dims:
             raise UserError(
                 f"episode {episode.path} has the actions {', '.join(episode.contract.action_names)} of "
@@ -78,6 +79,7 @@ class ReplayNode(Node):  # type: ignore[misc, unused-ignore]
             )
         messages.check_contract(contract)
         messages.check_installed(contract)
+        self._contract = contract = within_description(self, contract)
         self._replay = Replay(Commands.of(episode), speed=settings.speed)
         self._period_ns = round(1e9 / contract.command_rate_hz)
         self._operator = Teleoperator(contract, period_ns=self._period_ns)

@@ -32,6 +32,7 @@ from robovlm_ros.guard import Guard
 from robovlm_ros.handover import PATIENCE_NS, Handover
 from robovlm_ros.keyboard import EPISODES
 from robovlm_ros.nodes.commands import CommandTopics
+from robovlm_ros.nodes.description import within_description
 from robovlm_ros.nodes.diagnostics import diagnostics, wrong_publishers
 from robovlm_ros.nodes.emergency import guard_topics
 from robovlm_ros.nodes.entry import spin
@@ -62,8 +63,9 @@ class TeleopNode(Node):  # type: ignore[misc, unused-ignore]
         super().__init__("teleop_node")
         self.failure: str | None = None
         self._settings = settings = declare(self, Settings)
-        self._contract = contract = Contract.load(settings.contract)
+        contract = Contract.load(settings.contract)
         messages.check_contract(contract)
+        self._contract = contract = within_description(self, contract)
         self._lock = threading.RLock()
         self._operator = Teleoperator(contract, period_ns=round(1e9 / contract.command_rate_hz), speed=settings.speed)
         self._input = Input(self, contract, settings, self._lock, self._order)

@@ -16,6 +16,7 @@ from robovlm_ros.runtime.rtc import Committed
 from robovlm_ros.runtime.strategies import FIRST, Strategy
 from robovlm_ros.safety import SafetyFilter, Verdict, measured_action
 from robovlm_ros.statistics import Durations, Rate, Shares
+from robovlm_ros.workspace import Places
 
 STOPPING_S = 0.5
 """What ends a motion is sent again and again for this time, should a message be lost [s]."""
@@ -172,8 +173,10 @@ class Controller:
             self._missed += max(round((now_ns - self._ticked_ns) / self._period_ns) - 1, 0)
         self._ticked_ns = now_ns
 
-    def command(self, now_ns: int, ages_s: Mapping[str, float]) -> NDArray[np.float64] | None:
-        """(action_dim,) what to send now, in chunk units; None: nothing.
+    def command(
+        self, now_ns: int, ages_s: Mapping[str, float], places: Places | None = None
+    ) -> NDArray[np.float64] | None:
+        """(action_dim,) what to send now, in chunk units; None: nothing. `places`: see `SafetyFilter.check`.
 
         In lockstep, `now_ns` is the stamp of the observation that is answered, and a refused command is answered
         with the last safe one, since the simulator waits for an answer. Positions are held by sending nothing; where
@@ -184,7 +187,7 @@ class Controller:
         if wanted is None:
             return self._stop(now_ns)
         self._verdict = verdict = self._gate.check(
-            wanted, now_ns, ages_s={} if self._lockstep else ages_s, measured=self._measured
+            wanted, now_ns, ages_s={} if self._lockstep else ages_s, measured=self._measured, places=places
         )
         if verdict.holding:
             stop = self._stop(now_ns)
