@@ -47,6 +47,9 @@ def generate_launch_description() -> LaunchDescription:
                 description="How the VLM's attention is computed",
             ),
             DeclareLaunchArgument(
+                "fast", default_value="auto", description="What is computed the fast way: auto, off, or names of parts"
+            ),
+            DeclareLaunchArgument(
                 "simulator",
                 default_value="auto",
                 choices=["auto", "mujoco", "gazebo", "none"],
@@ -98,6 +101,7 @@ def generate_launch_description() -> LaunchDescription:
                         "device": _text("device"),
                         "dtype": _text("dtype"),
                         "attention": _text("attention"),
+                        "fast": _text("fast"),
                         "autostart": _flag("autostart"),
                         "lockstep": _flag("lockstep"),
                         "use_sim_time": _own_time(),

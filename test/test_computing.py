@@ -99,7 +99,7 @@ def test_no_forward_computes_the_head_or_keeps_a_layer_but_the_last(name: str, t
         (layer[-1] if isinstance(layer, torch.nn.ModuleList) else layer).register_forward_hook(passed)
     tower.register_forward_hook(lambda *_: alive.append(sum(layer() is not None for layer in layers[:-1])))
     seen = observation(CONTRACT)
-    PolicyEngine(policy, processor).infer(seen)
+    PolicyEngine(policy, processor, fast="off").infer(seen)
     assert len(layers) == 2  # of two
     assert alive == [0]
     policy.train()

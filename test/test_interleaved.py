@@ -241,6 +241,7 @@ def test_every_valid_frame_of_a_window_is_supervised_and_no_other() -> None:
 def test_running_reads_one_frame_a_step() -> None:
     policy, processor = small_policy(head=SMALL["mlp"], **INTERLEAVED)
     engine = PolicyEngine(policy, processor)
+    engine.warm_up()  # reads more, to compare
     read: list[int] = []
     policy.backbone.decoder_layers[0].register_forward_hook(lambda _, inputs, __: read.append(inputs[0].shape[1]))
     for t in range(4):

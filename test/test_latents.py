@@ -314,7 +314,7 @@ def test_a_resampler_stays_whole_on_a_backbone_in_half_precision(tmp_path: Path)
     )
     policy = ActionTokenPolicy.from_vlm(vlm, config).eval()
     save_policy(tmp_path / "policy", policy, ActionTokenProcessor(config, words))
-    engine = PolicyEngine.load(tmp_path / "policy")
+    engine = PolicyEngine.load(tmp_path / "policy", fast="off")
     assert {p.dtype for p in engine.policy.resampler.parameters()} == {torch.float32}
     assert {p.dtype for p in engine.policy.vlm.parameters()} == {torch.bfloat16}
     seen = observation(contract)

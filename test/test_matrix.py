@@ -137,11 +137,11 @@ def check(made: Combination, vlm: Path, folder: Path) -> None:
     assert ("action_token" in moved) == (made.latents == "action_token")
 
     save_policy(folder, policy, processor)
-    trained, loaded = PolicyEngine(policy.eval(), processor), PolicyEngine.load(folder)
+    trained, loaded = PolicyEngine(policy.eval(), processor, fast="off"), PolicyEngine.load(folder)  # plain and fast
     decided = np.stack([[engine.infer(o).actions for o in seen] for engine in (trained, loaded)])
     assert decided.shape == (2, 4, CHUNK, made.dims)
     assert np.isfinite(decided).all()
-    np.testing.assert_allclose(decided[1], decided[0], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(decided[1], decided[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("made", list(pairwise(ALLOWED)), ids=lambda made: "-".join(map(str, made)))

@@ -67,7 +67,7 @@ def test_effects_are_those_that_two_engines_show_beside_each_other() -> None:
     steps = [step for one in episodes for step in one]
 
     def decided(text: str | None) -> NDArray[np.float64]:
-        engine = PolicyEngine(policy, processor)
+        engine = PolicyEngine(policy, processor, fast="off")
         told = [
             step.observation if text is None else dataclasses.replace(step.observation, instruction=text)
             for step in steps
@@ -136,7 +136,7 @@ def test_swapped_states_stay_in_the_history() -> None:
 
 def test_behind_earlier_observations_the_token_looks_as_it_does_when_running() -> None:
     policy, processor = small_policy(history="interleaved", window=3)
-    engine = PolicyEngine(policy, processor)
+    engine = PolicyEngine(policy, processor, fast="off")
     observations = [step.observation for step in episode(processor, 5)]
     looks = looks_along(engine, observations)
     assert [look.attention.frames for look in looks] == [1, 2, 3, 1, 2]
@@ -199,7 +199,7 @@ def test_a_map_covers_its_box_alone() -> None:
 
 def test_covering_a_part_of_an_image_is_what_it_says_and_leaves_the_memory_alone() -> None:
     policy, processor = small_policy(cameras=["front", "side"], history="policy_head", window=3, head={"type": "lstm"})
-    engine, steps = PolicyEngine(policy, processor), [step.observation for step in episode(processor, 3)]
+    engine, steps = PolicyEngine(policy, processor, fast="off"), [step.observation for step in episode(processor, 3)]
     for seen in steps[:2]:
         engine.infer(seen)
     memory, seen = engine.memory, steps[2]

@@ -176,7 +176,7 @@ def test_a_saved_policy_gives_the_same_actions_through_the_engine(tmp_path: Path
     np.testing.assert_allclose(chunk.actions, processor.actions(plain, seen.state), atol=1e-6)
     assert chunk.due_ns.tolist() == [1_000_000_000 + i * 100_000_000 for i in range(5)]
     assert engine.contract == processor.contract
-    assert set(engine.stages_s) == {"prepare", "vision", "decode", "restore"}
+    assert set(engine.stages_s) == {"prepare", "vision", "decode", "head", "restore"}
 
 
 def test_a_not_a_number_passes_through_the_engine_for_safety_to_refuse() -> None:

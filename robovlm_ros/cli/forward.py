@@ -103,7 +103,8 @@ def measure(
                 observation = frames.next()
                 samples[name].append(elapsed_s(partial(infer, observation), device)[0])
                 if name == "fast":
-                    stages[name].append(_stages(engine.stages_s, head.seconds))
+                    taken = engine.stages_s
+                    stages[name].append(_stages(taken, taken.get("head", head.seconds)))
                 elif name == "eager":
                     stages[name].append(dict(plain.stages_s))
         each = int(np.clip(np.median(samples["eager"]) / np.median(samples["fast"]), 1, MOST_FAST))
@@ -201,7 +202,7 @@ def _synchronised(
     found: dict[str, list[dict[str, float]]] = {"fast": [], "eager": []}
     for _ in range(PICTURES):
         ways["fast"](frames.next(), clock)
-        found["fast"].append(_stages(engine.stages_s, 0.0))
+        found["fast"].append(_stages(engine.stages_s, engine.stages_s.get("head", 0.0)))
         ways["eager"](frames.next(), clock)
         found["eager"].append(dict(plain.stages_s))
     return found

@@ -61,7 +61,12 @@ class PolicyRun:
         from robovlm_ros.runtime.engine import PolicyEngine  # takes seconds: what is wrong above is said at once
 
         self.engine = PolicyEngine.load(
-            folder, settings.device, settings.threads, dtype=settings.dtype, attention=settings.attention
+            folder,
+            settings.device,
+            settings.threads,
+            dtype=settings.dtype,
+            attention=settings.attention,
+            fast=settings.fast,
         )
         self._check(strategy)
         self.engine.warm_up()

@@ -26,6 +26,9 @@ class Settings:
     """Type of the VLM's weights; auto: as in the checkpoint."""
     attention: str = choice("auto", ATTENTIONS, fixed=True)
     """How the VLM's attention is computed; auto: by what transformers takes for it."""
+    fast: str = fixed("auto")
+    """What is computed the fast way; auto: what equals the plain forward when the node starts; off: nothing; or names
+    out of images, vision, text, head, which then must equal it."""
     instruction: str = fixed("")
     """What to do from the start, until another instruction comes; empty: wait for one."""
     autostart: bool = fixed(True)

@@ -164,7 +164,7 @@ def _run(
     around: Callable[[Observation], AbstractContextManager[None]] = lambda seen: nullcontext(),
 ) -> NDArray[np.float64]:
     """(T, C, A) actions for all observations of all episodes, each changed before and inferred in a context."""
-    engine = PolicyEngine(policy, processor)
+    engine = PolicyEngine(policy, processor, fast="off")  # what is changed are its own modules
     found = []
     for episode in episodes:
         engine.reset()
@@ -214,7 +214,9 @@ def _interchanged(
     """
     module, count = policy.backbone.decoder_layers[layer], int(policy.config.latent_num)
     module = module[-1] if isinstance(module, nn.ModuleList) else module  # Idefics: behind its cross-attention
-    donor = PolicyEngine(policy, processor)  # a history of its own; at another episode's stamps it begins anew
+    donor = PolicyEngine(
+        policy, processor, fast="off"
+    )  # a history of its own; at another episode's stamps it begins anew
 
     @contextmanager
     def swapped(seen: Observation) -> Iterator[None]:

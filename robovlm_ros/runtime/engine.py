@@ -14,7 +14,9 @@ from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
+from robovlm_ros.runtime.fast import PlainStages
 from robovlm_ros.runtime.rtc import Committed, soft_mask
+from robovlm_ros.runtime.starting import fast_parts, make_stages
 from robovlm_ros.vlm.checkpoint import load_policy, resolve_device
 from robovlm_ros.vlm.context import Context
 from robovlm_ros.vlm.heads.generative import GenerativeHead, Guide
@@ -42,11 +44,15 @@ class Memory:
 class PolicyEngine:
     """One loaded policy. Not for several threads at once: inference has one thread of its own."""
 
-    def __init__(self, policy: ActionTokenPolicy, processor: ActionTokenProcessor) -> None:
+    def __init__(self, policy: ActionTokenPolicy, processor: ActionTokenProcessor, *, fast: str = "auto") -> None:
+        """``fast``: as in `load`. What it needs is made with the first inference, and weights must not change then."""
         self.policy = policy.eval()
         self.processor = processor
+        self._wanted = fast_parts(fast)
+        self._stages: PlainStages | None = None
         self.stages_s: dict[str, float] = {}
-        """Seconds that each stage of the newest `infer` took: prepare, vision, decode, restore."""
+        """Seconds that each stage of the newest `infer` took: prepare, vision, decode, restore; where it is known, also
+        head, the last part of decode."""
         self.memory: Memory | None = None
         """What the next `infer` may rest on; None at the beginning, and for a policy without history."""
         self._longest_ns = round(self.contract.camera(self.cameras[0]).max_age_s * 1e9)
@@ -59,17 +65,21 @@ class PolicyEngine:
         threads: int = 1,
         dtype: str = "auto",
         attention: str = "auto",
+        fast: str = "auto",
     ) -> PolicyEngine:
         """Load a checkpoint folder; UserError if it cannot be. For dtype and attention see `load_policy`.
+
+        ``fast``: see `robovlm_ros.runtime.starting.fast_parts`.
 
         ``threads`` is PyTorch's number of threads in this process: one is fastest for small models, for
         threads that wait for each other spin.
         """
         if threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}")
+        fast_parts(fast)  # what is wrong with it is said before minutes of loading
         place = resolve_device(device)
         torch.set_num_threads(threads)
-        return cls(*load_policy(folder, str(place), dtype, attention=attention))
+        return cls(*load_policy(folder, str(place), dtype, attention=attention), fast=fast)
 
     @property
     def contract(self) -> Contract:
@@ -90,6 +100,13 @@ class PolicyEngine:
     def draws(self) -> bool:
         """Whether its head draws chunks from noise, so that they can go on from what is committed."""
         return isinstance(self.policy.head, GenerativeHead)
+
+    @property
+    def stages(self) -> PlainStages:
+        """How a step is computed: fast where that is wanted and equals the plain forward; made when first asked for."""
+        if self._stages is None:
+            self._stages = make_stages(self.policy, self.processor, self._wanted)
+        return self._stages
 
     def reset(self) -> None:
         """Forget what was seen before, as an episode's end asks.
@@ -112,21 +129,18 @@ class PolicyEngine:
         NaN that the model makes stays in the chunk; whoever sends commands must refuse it. ``clock`` [s] only
         measures `stages_s`.
         """
+        stages = self.stages
         marks = [clock()]
-        inputs = self.processor.collate([self.processor(observation)])
-        inputs = {key: value.to(self.policy.device) for key, value in inputs.items()}
+        inputs = stages.prepare(observation)
         marks.append(clock())
-        family = self.processor.family
-        inputs["image_embeds"] = self.policy.image_embeddings(
-            **{key: inputs[key] for key in family.image_keys if key in inputs}
-        )
+        features = stages.see(inputs)
         marks.append(clock())
-        known = {*family.text_keys, "image_embeds", "state"}
         memory = self.memory if self.memory and self.memory.serves(observation, self._longest_ns) else None
         history = None if memory is None else memory.history
-        guided = {} if committed is None else {"guide": self._guide(committed, observation)}
-        given = {key: value for key, value in inputs.items() if key in known}
-        output = self.policy(**given, history=history, **guided)
+        guide = None if committed is None else self._guide(committed, observation)
+        output = stages.decide(observation, inputs, features, history, guide, clock)
+        assert output.actions is not None
+        assert output.latents is not None
         decided = output.actions[0]  # (C, A)
         self.memory = None
         if output.history is not None and bool(output.latents.isfinite().all()):
@@ -141,6 +155,8 @@ class PolicyEngine:
         marks.append(clock())
         names = ("prepare", "vision", "decode", "restore")
         self.stages_s = {name: marks[i + 1] - marks[i] for i, name in enumerate(names)}
+        if stages.head_from is not None:
+            self.stages_s["head"] = marks[3] - stages.head_from
         due = observation.stamp_ns + np.arange(len(actions), dtype=np.int64) * self.contract.step_ns
         return ActionChunk(actions=actions, due_ns=due, instruction=observation.instruction)
 

@@ -167,6 +167,10 @@ class Backbone:
         joined = features if isinstance(features, torch.Tensor) else torch.cat(list(features))
         return joined.reshape(pixel_values.shape[0], -1, joined.shape[-1])  # (B, N, D)
 
+    def steady_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
+        """`image_embeddings` of images that are all real ones, where possible without a look at their values."""
+        return self.image_embeddings(pixel_values, **images)
+
     def embed(
         self,
         input_ids: torch.Tensor,

@@ -252,19 +252,35 @@ class ActionTokenPolicy(PreTrainedModel):  # type: ignore[misc]
         hidden, context = self._read(tokens, batch, history)  # (B W, L + K, D)
         latents = self._latents(hidden, tokens, places)  # (B W, latent_num, D)
         latents = latents.view(*batch, *latents.shape[1:])  # (B, latent_num, D) or (B, W, latent_num, D)
-        window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)
         if actions is None:
-            decided = self.head(window) if guide is None else self.head(window, guide)  # (B, W, C, A)
-            return ActionTokenOutput(
-                actions=decided if windowed else decided[:, -1],
-                latents=latents,
-                history=window[:, 1 - self.config.window :] if self.head.shape.window > 1 else context,
-            )
+            return self.decide(latents, history=history, context=context, guide=guide)
         if valid is None:
             valid = torch.ones(actions.shape[:-1], device=actions.device)
+        window = latents
         if not windowed:
             window, actions, valid = latents[:, None], actions[:, None], valid[:, None]  # windows of 1
         return ActionTokenOutput(loss=self.head.loss(window, actions, valid), latents=latents)
+
+    def decide(
+        self,
+        latents: torch.Tensor,
+        *,
+        history: torch.Tensor | Context | None = None,
+        context: Context | None = None,
+        guide: Guide | None = None,
+    ) -> ActionTokenOutput:
+        """What the head makes of the newest latents (B, latent_num, D), or of windows of them (B, W, latent_num, D).
+
+        ``history`` and ``guide`` as in `forward`; ``context`` is what the VLM has read with this observation.
+        """
+        windowed = latents.ndim == 4
+        window = latents if windowed else self._window(latents, history)  # (B, W, latent_num, D)
+        decided = self.head(window) if guide is None else self.head(window, guide)  # (B, W, C, A)
+        return ActionTokenOutput(
+            actions=decided if windowed else decided[:, -1],
+            latents=latents,
+            history=window[:, 1 - self.config.window :] if self.head.shape.window > 1 else context,
+        )
 
     def _answer(
         self,

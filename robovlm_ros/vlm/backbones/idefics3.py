@@ -31,6 +31,19 @@ class Idefics3Backbone(Backbone):
         """(B, N, D) features of (B, images, 3, H, W), the images of a sample behind one another."""
         return torch.stack(list(self.model.get_image_features(pixel_values, **images).pooler_output))
 
+    def steady_embeddings(self, pixel_values: torch.Tensor, **images: torch.Tensor) -> torch.Tensor:
+        """(B, N, D) features of (B, images, 3, H, W); the class would look at each for one that is padding."""
+        if images:
+            return self.image_embeddings(pixel_values, **images)
+        model: Any = self.model.base_model
+        pixels = pixel_values.flatten(0, 1).to(self.model.dtype)  # (B * images, 3, H, W)
+        side = int(self.model.config.vision_config.patch_size)
+        patches = (len(pixels), pixels.shape[2] // side, pixels.shape[3] // side)
+        whole = torch.ones(patches, dtype=torch.bool, device=pixels.device)
+        seen = model.vision_model(pixel_values=pixels, patch_attention_mask=whole).last_hidden_state
+        features: torch.Tensor = model.connector(seen)  # (B * images, N / images, D)
+        return features.reshape(len(pixel_values), -1, features.shape[-1])  # (B, N, D)
+
     def image_grids(
         self, processor: Any, inputs: Mapping[str, torch.Tensor], shapes: Sequence[tuple[int, ...]]
     ) -> list[ImageGrid]:

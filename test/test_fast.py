@@ -1,0 +1,130 @@
+"""The fast forward of the engine equals the plain one, and is refused where it does not."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robovlm_ros.checkpoints import find_checkpoint
+from robovlm_ros.errors import UserError
+from robovlm_ros.runtime.engine import PolicyEngine
+from robovlm_ros.runtime.fast import PARTS, FastStages, PlainStages
+from robovlm_ros.runtime.starting import errors
+from robovlm_ros.runtime.tape import NotRecordableError, record
+
+from .families import FAMILIES, save_family
+from .makers import observation, small_policy
+from .test_vlm_families import CONTRACT, TEXTS, policy_of
+
+NOT_FAST = {
+    "llava_onevision": ["images"],
+    "smolvlm": ["images"],
+    "kosmos-2": ["text"],
+    "idefics": ["text"],
+    "florence2": ["text"],
+}
+"""Family → parts that are the plain ones, with a camera that is not square; all others are fast."""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_part_that_is_fast_equals_the_plain_one(name: str, tmp_path: Path) -> None:
+    save_family(name, tmp_path)
+    policy, processor = policy_of(tmp_path)
+    stages, plain = FastStages(policy, processor, padding=8), PlainStages(policy, processor)
+    assert sorted(stages.why) == sorted(NOT_FAST.get(name, [])), stages.why
+    assert all(error < 1e-5 for error in errors(stages).values())
+    with torch.inference_mode():
+        for seed, text in ((0, TEXTS[0]), (1, TEXTS[2]), (1, TEXTS[1])):  # another image, then another instruction
+            seen = observation(CONTRACT, text, seed)
+            found = []
+            for way in (plain, stages):
+                inputs = way.prepare(seen)
+                found.append(way.decide(seen, inputs, way.see(inputs), None, None))
+            torch.testing.assert_close(found[1].latents, found[0].latents, atol=1e-4, rtol=0)
+            torch.testing.assert_close(found[1].actions, found[0].actions, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"head": {"type": "flow"}},
+        {"head": {"type": "diffusion"}},
+        {"head": {"type": "gpt", "width": 16, "depth": 1, "heads": 2}, "history": "policy_head", "window": 3},
+        {"history": "interleaved", "window": 3},
+        {"latents": "down_sample", "latent_num": 2, "resampler": {"type": "perceiver", "queries": 3, "depth": 1}},
+    ],
+    ids=lambda settings: "-".join(map(str, settings)),
+)
+def test_fast_and_plain_engines_decide_the_same_over_an_episode(settings: dict[str, Any]) -> None:
+    policy, processor = small_policy(**settings)
+    engines = [PolicyEngine(policy, processor, fast=fast) for fast in ("off", "auto")]
+    assert "vision" in getattr(engines[1].stages, "parts", [])
+    step = processor.contract.step_ns
+    for number in range(4):
+        seen = observation(processor.contract, seed=number // 2, stamp_ns=number * step)  # each frame comes twice
+        decided = [engine.infer(seen).actions for engine in engines]
+        np.testing.assert_allclose(decided[1], decided[0], atol=1e-5, rtol=0)
+    bigger = replace(seen, images={name: np.repeat(image, 2, 0) for name, image in seen.images.items()})
+    decided = [engine.infer(bigger).actions for engine in engines]
+    np.testing.assert_allclose(decided[1], decided[0], atol=1e-6, rtol=0)
+
+
+def test_the_shipped_policy_acts_as_before() -> None:
+    folder = find_checkpoint("tabletop")
+    engines = [PolicyEngine.load(folder, fast=fast) for fast in ("off", ",".join(PARTS))]
+    scale = engines[0].processor.action_normaliser.scale
+    for seed, text in enumerate(("reach the red block", "go to the blue cube", "reach the red block")):
+        seen = observation(engines[0].contract, text, seed)
+        plain, fast = (engine.infer(seen).actions for engine in engines)
+        np.testing.assert_allclose(fast / scale, plain / scale, atol=1e-5, rtol=0)
+
+
+def test_a_part_that_differs_from_the_plain_forward_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    policy, processor = small_policy()
+    handle = policy.backbone.decoder_layers[0].register_forward_hook(lambda _layer, _inputs, out: 2 * out)
+    seen = observation(processor.contract)
+    with caplog.at_level(logging.WARNING):
+        found = PolicyEngine(policy, processor).infer(seen).actions
+    assert len(caplog.records) == 1
+    assert "text (it differs from the plain forward by" in caplog.text
+    np.testing.assert_allclose(found, PolicyEngine(policy, processor, fast="off").infer(seen).actions, atol=1e-6)
+    with pytest.raises(UserError, match="fast 'text' cannot be with this policy: it differs"):
+        PolicyEngine(policy, processor, fast="text").infer(seen)
+    handle.remove()
+    with pytest.raises(UserError, match="fast 'all' is not one of: auto, off, or out of images, vision, text, head"):
+        PolicyEngine(policy, processor, fast="all")
+
+
+def test_a_tape_holds_what_depends_on_its_input_alone_and_merges_projections() -> None:
+    weights = [torch.randn(3, 4), torch.randn(5, 4)]
+    fixed = torch.randn(2, 3)
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        parts = [torch.nn.functional.linear(x, weight) for weight in weights]
+        return parts[0] * fixed.exp().flip(0) + parts[1].sum()
+
+    tape = record(function, torch.zeros(2, 4))
+    assert sum("mm" in name for name in tape.operations) == 1
+    assert not any("exp" in name for name in tape.operations)
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(tape(x), function(x))
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (lambda x: x * 2 if bool(x.sum() > 0) else x, "asks for a value"),
+        (lambda x: x[x > 0], "decides the size"),
+        (lambda x: torch.zeros(3).add_(x), "writes into what does not depend"),
+        (lambda x: torch.zeros(3), "does not depend on its inputs"),
+    ],
+)
+def test_what_depends_on_values_is_not_recorded(function: Any, why: str) -> None:
+    with pytest.raises(NotRecordableError, match=why):
+        record(function, torch.ones(3))
