@@ -279,6 +279,7 @@ def test_nodes_are_listed_and_described(ros2: Ros2) -> None:
         "    /lab/chatter: std_msgs/msg/String\n",
         "    /lab/enable: std_srvs/srv/SetBool\n",
         "    /lab/demo/set_parameters_atomically: rcl_interfaces/srv/SetParametersAtomically\n",
+        "  Action Servers    /lab/count: example_interfaces/action/Fibonacci\n",
     ):
         assert line in out
     unknown = ros2("node", "info", "/lab/dmo")
