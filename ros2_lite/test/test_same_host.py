@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 from ros2_lite.dds import domain
+
+
+def test_with_static_peers_a_node_of_this_host_is_announced_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Loopback cannot be listened on then: the peers would take its address for one of theirs.
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_STATIC_PEERS", "192.0.2.1")
+    monkeypatch.delenv("CYCLONEDDS_URI", raising=False)
+    discovery = ElementTree.fromstring(domain.discovery_config(networked=True)).find("Domain/Discovery")
+    assert discovery is not None
+    assert discovery.findtext("SPDPInterval") == "2s"
+    assert [peer.get("address") for peer in discovery.iter("Peer")] == ["localhost", "192.0.2.1"]
 
 
 def test_loopback_is_listened_on_beside_the_network(

@@ -58,6 +58,9 @@ _BESIDE_LOOPBACK = (
 rmw_cyclonedds_cpp of Jazzy (Cyclone 0.10) sends those for its own host to 127.0.0.1: a node of ROS 2 that started
 after ours would not be found."""
 
+_REPEATED_AFTER = "2s"
+"""How often a process is announced that keeps to this host but for its static peers; Cyclone's own time is 30 s."""
+
 
 def _networked() -> bool:
     """Whether an interface beside loopback is up and has an address (Linux; elsewhere unknown, thus False)."""
@@ -108,6 +111,8 @@ def discovery_config(networked: bool = False) -> str:
         discovery = "<ParticipantIndex>auto</ParticipantIndex>"
         discovery += f"<MaxAutoParticipantIndex>{_MAX_PARTICIPANTS_PER_HOST}</MaxAutoParticipantIndex>"
     if wanted == "LOCALHOST":
+        if peers:  # loopback is not listened on then, so later nodes of ROS 2 here must be told of us again and again
+            discovery += f"<SPDPInterval>{_REPEATED_AFTER}</SPDPInterval>"
         peers.insert(0, "localhost")
     if peers:
         discovery += "<Peers>" + "".join(f'<Peer address="{_escape(peer)}"/>' for peer in peers) + "</Peers>"
