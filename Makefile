@@ -10,7 +10,7 @@ TASK_RESULTS = checkpoints/tabletop_tasks/evaluation
 export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow check format type checkpoint evaluate checkpoint-tasks evaluate-tasks clean
+.PHONY: help setup demo test test-fast test-slow check format type checkpoint evaluate checkpoint-flow checkpoint-tasks evaluate-tasks clean
 
 help:
 	@echo "make demo        a simulated arm follows instructions (sets up $(VENV) first)"
@@ -19,6 +19,7 @@ help:
 	@echo "make check       lint and types;   make format      rewrite the formatting"
 	@echo "make checkpoint  make the shipped checkpoints again from nothing (under an hour)"
 	@echo "make evaluate    measure the shipped policy and write the figures into the docs (an hour)"
+	@echo "make checkpoint-flow  a policy whose head draws its chunks, for strategy rtc (half an hour)"
 	@echo "make checkpoint-tasks, make evaluate-tasks   the same for the policy of all tasks"
 
 setup: $(VENV)/.ready
@@ -56,6 +57,10 @@ checkpoint: setup
 	$(BIN)/collect --output $(WORK)/episodes --episodes 1600 --workers 2
 	$(BIN)/finetune --config tabletop --base $(WORK)/tabletop_vlm --episodes $(WORK)/episodes --output $(WORK)/tabletop
 	@echo "made $(WORK)/tabletop_vlm and $(WORK)/tabletop; copy them to checkpoints/ to ship them"
+
+checkpoint-flow: setup
+	test -d $(WORK)/episodes || $(BIN)/collect --output $(WORK)/episodes --episodes 1600 --workers 2
+	$(BIN)/finetune --config tabletop_flow --base checkpoints/tabletop_vlm --episodes $(WORK)/episodes --output $(WORK)/tabletop_flow
 
 evaluate: setup
 	for seed in 1 2 3; do \

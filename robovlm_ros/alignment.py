@@ -161,12 +161,9 @@ class Aligner:
                 self._waiting_since = (pending[-1], now_ns)
             elif now_ns - self._waiting_since[1] >= self._grace_ns:
                 complete = pending.index(self._waiting_since[0]) + 1
-        while complete:
-            complete -= 1
-            observation = self._take(complete)
-            if observation is not None:
-                return observation
-        return None
+        usable = (index for index in reversed(range(complete)) if self._at(pending[index]) is not None)
+        newest = next(usable, complete - 1)
+        return None if newest < 0 else self._take(newest)
 
     def ages(self, now_ns: int) -> dict[str, float]:
         """Source (camera or state) → time since its newest stamp [s]; infinite if it has none yet.
@@ -212,19 +209,14 @@ class Aligner:
     def _take(self, index: int) -> Observation | None:
         """Make the observation of a pending reference image; it and all older ones are gone then."""
         stamp_ns = self._reference.stamps[index]
-        places = {name: track.at(stamp_ns) for name, track in self._tracks.items()}
-        usable = all(
-            i is not None and stamp_ns - self._tracks[name].stamps[i] <= self._max_age_ns[name]
-            for name, i in places.items()
-        )
+        places = self._at(stamp_ns)
         try:
-            if not usable:
+            if places is None:
                 return None
-            images = {camera.name: self._decode(camera.name, places[camera.name] or 0) for camera in self.cameras}
-            state = [self._states[source.name].values[places[source.name] or 0] for source in self.contract.state]
+            images = {camera.name: self._decode(camera.name, places[camera.name]) for camera in self.cameras}
+            state = [self._states[source.name].values[places[source.name]] for source in self.contract.state]
             self.last_samples = {
-                name: (track.stamps[places[name] or 0], track.values[places[name] or 0])
-                for name, track in self._tracks.items()
+                name: (track.stamps[places[name]], track.values[places[name]]) for name, track in self._tracks.items()
             }
             said = self._instructions.at(stamp_ns) or 0
             return Observation(
@@ -239,6 +231,16 @@ class Aligner:
             for track in (*self._tracks.values(), self._instructions):
                 track.drop_before(stamp_ns)
             self._reference.drop_until(stamp_ns)
+
+    def _at(self, stamp_ns: int) -> dict[str, int] | None:
+        """Source → index of its newest sample at this stamp; None: one of them has none, or one that is too old."""
+        places: dict[str, int] = {}
+        for name, track in self._tracks.items():
+            place = track.at(stamp_ns)
+            if place is None or stamp_ns - track.stamps[place] > self._max_age_ns[name]:
+                return None
+            places[name] = place
+        return places
 
     def _decode(self, camera: str, index: int) -> NDArray[np.uint8]:
         track = self._images[camera]

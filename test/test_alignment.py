@@ -136,6 +136,24 @@ def test_acting_takes_the_newest_and_drops_the_older() -> None:
     assert aligner.next_observation() is None
 
 
+def test_acting_takes_an_older_one_where_the_newest_would_rest_on_old_data_and_goes_on() -> None:
+    aligner = Aligner(CONTRACT)
+    late = START + round(CONTRACT.state[0].max_age_s * 1e9) + 1
+    add_all(aligner, START - STEP, but=("static",))
+    for stamp in (START - STEP // 2, late):  # a machine that stood still delivers all at once
+        add_all(aligner, stamp, but=("joints",))
+    add(aligner, "joints", late + 1, 1.0)
+    add_all(aligner, late + 1, but=("joints", "static"))
+    found = aligner.newest_observation()
+    assert found is not None
+    assert found.stamp_ns == START - STEP // 2
+    assert aligner.newest_observation() is None
+    add_all(aligner, late + STEP)
+    found = aligner.newest_observation()
+    assert found is not None
+    assert found.stamp_ns == late + STEP
+
+
 def test_acting_goes_on_without_a_late_source_after_the_grace_period() -> None:
     aligner = Aligner(CONTRACT, grace_s=0.05)
     add_all(aligner, START, 1)

@@ -35,9 +35,9 @@ def test_a_thousand_instructions_of_varying_length_are_each_used_by_the_next_inf
         used: list[tuple[int, str]] = []  # (stamp of the observation [ns], its instruction, which was asked for later)
         infer = run.engine.infer
 
-        def remember(observation: Any, *more: Any) -> Any:
+        def remember(observation: Any, **more: Any) -> Any:
             used.append((observation.stamp_ns, observation.instruction))
-            return infer(observation, *more)
+            return infer(observation, **more)
 
         run.engine.infer = remember  # type: ignore[method-assign]
         robot.create_timer(0.01, lambda: robot.observe(robot.get_clock().now().nanoseconds))

@@ -13,7 +13,7 @@ from rosgraph_msgs.msg import Clock
 from visualization_msgs.msg import Marker, MarkerArray
 
 from robovlm_ros import messages
-from robovlm_ros.contract import Contract
+from robovlm_ros.contract import Contract, joint_field
 from robovlm_ros.errors import UserError
 from robovlm_ros.sim.truth import BASE_FRAME, fill_marker, fill_pad
 from robovlm_ros.sim.world import Tabletop
@@ -37,6 +37,8 @@ class SimTopics:
                     f"state '{source.name}': the simulated arm does not measure '{unknown[0]}' "
                     f"(it does: {', '.join(known)})"
                 )
+            if joint_field(source.unit) != "position":
+                raise UserError(f"state '{source.name}': the simulated arm measures no {joint_field(source.unit)}")
         self._world = world
         self._bridge = CvBridge()
         self._states = []
