@@ -144,7 +144,7 @@ def _gazebo(context: LaunchContext) -> list[Any]:
             executable="gazebo_node",
             name="sim_node",
             output="screen",
-            parameters=[timed | {"seed": _typed("seed", int), "gazebo": version}],
+            parameters=[timed | {"seed": _typed("seed", int), "pads": _typed("pads", int), "gazebo": version}],
             on_exit=Shutdown(reason="the node that makes scenes has ended"),
         ),
     ]

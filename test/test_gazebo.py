@@ -37,9 +37,9 @@ from robovlm_ros.contract import Contract, share_directory
 from robovlm_ros.sim import gazebo
 from robovlm_ros.sim.gazebo_arm import angles_of
 from robovlm_ros.sim.kinematics import HOME
-from robovlm_ros.sim.model import ARM_JOINTS, world_model
+from robovlm_ros.sim.model import ARM_JOINTS, PAD_THICKNESS, world_model
 from robovlm_ros.sim.tasks import COLOURS
-from robovlm_ros.sim.truth import blocks_of
+from robovlm_ros.sim.truth import blocks_of, pads_of
 from robovlm_ros.sim.world import Tabletop
 from robovlm_ros.urdf import rotation_of
 
@@ -57,6 +57,28 @@ BRIDGED = {
     ("geometry_msgs/msg/PoseStamped", "Pose"),
 }
 """Of the pairs of types that ros_gz_bridge knows by its README, on Humble and on Jazzy, those of use here."""
+PID = {
+    f"{what}_{part}" for what in ("position", "velocity") for part in ("p_gain", "i_gain", "d_gain", "i_min", "i_max")
+}
+SYSTEMS = {
+    "physics": ("Physics", {"engine"}),
+    "user-commands": ("UserCommands", set()),
+    "scene-broadcaster": ("SceneBroadcaster", {"dynamic_pose_hertz", "state_hertz"}),
+    "sensors": ("Sensors", {"render_engine", "background_color", "ambient_light"}),
+    "joint-state-publisher": ("JointStatePublisher", {"joint_name", "topic", "update_rate"}),
+    "joint-trajectory-controller": (
+        "JointTrajectoryController",
+        {"topic", "joint_name", "initial_position", *PID}
+        | {f"{what}_cmd_{end}" for what in ("position", "velocity") for end in ("min", "max", "offset")},
+    ),
+    "pose-publisher": (
+        "PosePublisher",
+        {f"publish_{what}_pose" for what in ("link", "model", "nested_model", "visual", "collision", "sensor")}
+        | {"use_pose_vector_msg", "update_frequency", "static_publisher", "static_update_frequency"},
+    ),
+}
+"""File name → class and the elements that it reads, by the sources of Fortress 6.6 to 6.18 and Harmonic 8.0 to 8.14;
+others are passed over without a word. ``update_rate`` of joint states is read from 8.14 on, and harmless before."""
 Pose = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -123,6 +145,29 @@ def test_every_bridged_topic_is_one_of_the_world_with_a_type_that_the_bridge_kno
         assert (entry["ros_type_name"], there[entry["gz_topic_name"]]) in BRIDGED
         messages.message_class(entry["ros_type_name"])
     assert {entry["gz_topic_name"] for entry in entries} == {*offered, *taken}, "nothing is left out"
+
+
+def unread(root: ElementTree.Element, kind: gazebo.Gazebo) -> list[str]:
+    """What Gazebo would not find, or pass over without a word, in the systems of a world."""
+    faults = []
+    for plugin in root.iter("plugin"):
+        file, name = plugin.get("filename", ""), plugin.get("name", "")
+        system = file.removeprefix(kind.system).removesuffix("-system")
+        known_as, elements = SYSTEMS.get(system, ("", set()))
+        if file != f"{kind.system}{system}-system" or name != kind.namespace + known_as:
+            faults.append(f"{file}: {name}")
+        faults += [f"{name}: {element.tag}" for element in plugin if element.tag not in elements]
+    return faults
+
+
+@VERSIONS
+def test_every_system_and_each_of_its_elements_is_one_that_gazebo_knows(version: str) -> None:
+    root, kind = world(version), gazebo.VERSIONS[version]
+    assert unread(root, kind) == []
+    next(root.iter("position_p_gain")).tag = "position_p_gian"
+    next(root.iter("plugin")).set("name", kind.namespace + "Physiks")
+    root.findall("plugin")[1].set("filename", "user-commands")
+    assert len(unread(root, kind)) == 3
 
 
 def test_the_topics_are_those_of_the_mujoco_simulator() -> None:
@@ -268,6 +313,7 @@ class World(Node):  # type: ignore[misc, unused-ignore]
         self._requests = requests
         self.joints = dict(zip(ARM_JOINTS, HOME.tolist(), strict=True)) | {"gripper": 0.0, "gripper_mimic": 0.0}
         self.shown: dict[str, NDArray[np.float64]] = {}
+        self.pads: dict[str, NDArray[np.float64]] = {}
         self.factor = 1.0
         self._now_ns, self._told = time.time_ns(), time.monotonic_ns()
         for topic in (gazebo.TRAJECTORY, gazebo.GRIPPER_TRAJECTORY):
@@ -285,6 +331,7 @@ class World(Node):  # type: ignore[misc, unused-ignore]
 
     def _show(self, message: MarkerArray) -> None:
         self.shown = {block.colour: block.position for block in blocks_of(message)}
+        self.pads = {pad.colour: pad.position for pad in pads_of(message)}
 
     def _tell(self) -> None:
         real = time.monotonic_ns()
@@ -298,16 +345,16 @@ class World(Node):  # type: ignore[misc, unused-ignore]
             message = PoseStamped()
             message.header.stamp = now
             place = message.pose.position
-            place.x, place.y, place.z = self.put(colour)
+            place.x, place.y, place.z = self.put(gazebo.block_model(colour)) or gazebo.away(colour)
             publisher.publish(message)
 
-    def put(self, colour: str) -> tuple[float, float, float]:
-        """Where a block was put last."""
-        file = self._requests / gazebo.block_model(colour)
+    def put(self, model: str) -> tuple[float, float, float] | None:
+        """Where a model was put last."""
+        file = self._requests / model
         found = re.search(
             r"position: {x: ([-0-9.]+), y: ([-0-9.]+), z: ([-0-9.]+)}", file.read_text() if file.exists() else ""
         )
-        return (float(found[1]), float(found[2]), float(found[3])) if found else gazebo.away(colour)
+        return (float(found[1]), float(found[2]), float(found[3])) if found else None
 
 
 @pytest.fixture
@@ -380,12 +427,12 @@ def test_the_launch_starts_gazebo_bridge_servo_and_the_scenes_of_the_mujoco_simu
     played: World, stand_ins: Path
 ) -> None:
     played.factor = 0.03  # a slow machine: to where the scene begins takes longer than GO_S, in real time
-    process = launch(stand_ins, "seed:=7")
+    process = launch(stand_ins, "seed:=7", "pads:=2")
     lines: list[str] = []
     assert process.stdout is not None
     reading = threading.Thread(target=lambda out: lines.extend(iter(out.readline, "")), args=(process.stdout,))
     reading.start()
-    tabletop = Tabletop(CONTRACT)
+    tabletop = Tabletop(CONTRACT, pads=2)
     try:
         for seed in (7, 8):
             if seed == 8:
@@ -398,7 +445,14 @@ def test_the_launch_starts_gazebo_bridge_servo_and_the_scenes_of_the_mujoco_simu
             assert wait(lambda: played.shown.keys() == expected.keys(), 90.0), "".join(lines)  # noqa: B023
             for colour, position in expected.items():
                 np.testing.assert_allclose(played.shown[colour], position, atol=1e-5)
-            assert {c for c in COLOURS if played.put(c) == pytest.approx(gazebo.away(c))} == {*COLOURS} - {*expected}
+            hidden = {c for c in COLOURS if played.put(gazebo.block_model(c)) == pytest.approx(gazebo.away(c))}
+            assert hidden == {*COLOURS} - {*expected}
+            pads = {pad.colour: pad.position for pad in tabletop.pads}
+            assert played.pads.keys() == pads.keys()
+            for colour in COLOURS:
+                under = pads[colour] - [0.0, 0.0, PAD_THICKNESS / 2] if colour in pads else gazebo.pad_away(colour)
+                assert played.put(gazebo.pad_model(colour)) == pytest.approx(tuple(under), abs=1e-6)
+                np.testing.assert_allclose(played.pads.get(colour, 0.0), pads.get(colour, 0.0), atol=1e-6)
             joints = np.array([played.joints[name] for name in ARM_JOINTS])
             reached = tabletop._kinematics.position(joints)
             assert np.linalg.norm(reached - tabletop.tool_position) < 0.02

@@ -89,9 +89,11 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.seed < 0 or not (options.seconds is None or options.seconds > 0):
         raise UserError(f"--seed must be 0 or more and --seconds above 0, not {options.seed} and {options.seconds}")
     gazebo = options.simulator == "gazebo"
-    if gazebo and (options.lockstep or options.servo or options.pads):
-        raise UserError("--simulator gazebo runs in its own time, with its own servo and without pads: leave these out")
-    tasks, pads = tasks_and_pads(options.task, 0 if gazebo else options.pads)
+    if gazebo and (options.lockstep or options.servo):
+        raise UserError(
+            "--simulator gazebo runs in its own time and with its own servo: leave --lockstep and --servo out"
+        )
+    tasks, pads = tasks_and_pads(options.task, options.pads)
     if options.servo and options.lockstep:
         raise UserError("--servo sends trajectories at a rate of its own, for which --lockstep does not wait")
     if options.reactions and REACH not in tasks:
@@ -113,7 +115,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     with Nodes(environment) as nodes:
         robot = TRAJECTORIES if options.servo else options.contract
         if gazebo:
-            nodes.launch("sim.launch.py", {"simulator": "gazebo", "contract": options.contract})
+            nodes.launch("sim.launch.py", {"simulator": "gazebo", "contract": options.contract, "pads": pads})
         else:
             nodes.start("sim_node", {"contract": robot, "lockstep": options.lockstep, "pads": pads})
         if options.servo:

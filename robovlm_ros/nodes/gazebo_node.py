@@ -30,9 +30,10 @@ from robovlm_ros.nodes.entry import spin
 from robovlm_ros.nodes.parameters import choice, declare, fixed, follow, limited
 from robovlm_ros.nodes.services import answering
 from robovlm_ros.nodes.sim_topics import LATCHED
-from robovlm_ros.sim.gazebo import VERSIONS, WORLD, Gazebo, away, block_model, truth_topic
-from robovlm_ros.sim.tasks import COLOURS, Block
-from robovlm_ros.sim.truth import fill_marker
+from robovlm_ros.sim.gazebo import VERSIONS, WORLD, Gazebo, away, block_model, pad_away, pad_model, truth_topic
+from robovlm_ros.sim.model import PAD_THICKNESS
+from robovlm_ros.sim.tasks import COLOURS, MOST_PADS, Block, Pad
+from robovlm_ros.sim.truth import fill_marker, fill_pad
 from robovlm_ros.sim.world import Tabletop
 
 LARGEST_SEED = 2**31 - 1
@@ -62,6 +63,8 @@ class Settings:
     """Contract of the robot, a YAML file or a shipped name."""
     seed: int = limited(0, 0, LARGEST_SEED)
     """Seed of the next scene; each reset adds 1. The scenes are those of the MuJoCo simulator."""
+    pads: int = limited(0, 0, MOST_PADS, fixed=True)
+    """Coloured pads on the table, for tasks that put a block on one."""
     gazebo: str = choice("harmonic", tuple(VERSIONS), fixed=True)
     """Version of Gazebo, which decides what its services are called."""
 
@@ -76,13 +79,14 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
         self._contract = contract = Contract.load(settings.contract)
         messages.check_contract(contract)
         self._gazebo = VERSIONS[settings.gazebo]
-        self._tabletop = Tabletop(contract)  # never moves: it says what a scene is
+        self._tabletop = Tabletop(contract, pads=settings.pads)  # never moves: it says what a scene is
         self._tool_source = next((s for s in contract.state if s.type == "geometry_msgs/msg/PoseStamped"), None)
         if self._tool_source is None:
             raise UserError(f"contract '{contract.name}' has no PoseStamped state: where is the tool?")
         self._tool: tuple[int, NDArray[np.float64]] | None = None
         self._blocks: dict[str, tuple[int, Block]] = {}
         self._shown: tuple[str, ...] = ()
+        self._pads: tuple[Pad, ...] = ()
         self._closing = threading.Event()
         self._scene = threading.Lock()
         self.create_subscription(PoseStamped, self._tool_source.topic, self._on_tool, 10)
@@ -117,7 +121,9 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
         """Publish where the blocks of this scene are, each with the stamp of when it was there."""
         known = [self._blocks[colour] for colour in self._shown if colour in self._blocks]
         if known:
-            self._markers.publish(MarkerArray(markers=[fill_marker(Marker(), b, stamp) for stamp, b in known]))
+            markers = [fill_marker(Marker(), block, stamp) for stamp, block in known]
+            markers += [fill_pad(Marker(), pad, known[0][0]) for pad in self._pads]
+            self._markers.publish(MarkerArray(markers=markers))
 
     # --- scenes -------------------------------------------------------------------------------------------------
 
@@ -151,10 +157,10 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
             self._shown = ()
             if not self._go(self._tabletop.target, self._tabletop.tool_position):
                 self.get_logger().warning(f"scene {seed}: the arm has not come to its start")
-            self._put(blocks)
+            self._put(blocks, self._tabletop.pads)
             if self._settings.seed == seed:  # nobody has asked for another one meanwhile
                 self.set_parameters([Parameter("seed", value=(seed + 1) % LARGEST_SEED)])
-            self._shown = tuple(block.colour for block in blocks)
+            self._shown, self._pads = tuple(block.colour for block in blocks), self._tabletop.pads
             stamp_ns = self._tool[0]
         self.get_logger().info(f"scene {seed}: blocks {', '.join(self._shown)}")
         return json.dumps({"seed": seed, "stamp_ns": stamp_ns})
@@ -180,20 +186,30 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
             for _, _, publisher in topics:
                 self.destroy_publisher(publisher)
 
-    def _put(self, blocks: Sequence[Block]) -> None:
-        """Put these blocks where they are to be, and the others away; UserError if Gazebo does not."""
-        shown = {block.colour: block for block in blocks}
-        wanted = {c: shown[c] if c in shown else Block(c, np.array(away(c))) for c in COLOURS}
-        left, tries = wanted, TRIES
-        while left:
-            calls = {c: start_call(set_pose(self._gazebo, block_model(c), block)) for c, block in left.items()}
-            failures = {c: why for c, call in calls.items() if (why := finish_call(call))}
-            left, tries = {c: wanted[c] for c in failures}, tries - 1
-            if left and (not tries or self._closing.is_set()):
-                colour, why = next(iter(failures.items()))
-                raise UserError(f"putting the {colour} block: Gazebo's service says: {why}")
+    def _put(self, blocks: Sequence[Block], pads: Sequence[Pad]) -> None:
+        """Put these blocks and pads where they are to be, and the others away; UserError if Gazebo does not."""
+        lie = {block.colour: block for block in blocks}
+        wanted = {c: lie[c] if c in lie else Block(c, np.array(away(c))) for c in COLOURS}
+        places = {block_model(c): (block.position, block.orientation) for c, block in wanted.items()}
+        if self._settings.pads:
+            thin = np.array([0.0, 0.0, PAD_THICKNESS / 2])
+            tops = {pad.colour: pad.position - thin for pad in pads}
+            flat = np.array([0.0, 0.0, 0.0, 1.0])
+            places |= {pad_model(c): (tops[c] if c in tops else np.array(pad_away(c)), flat) for c in COLOURS}
+        self._put_models(places)
         if not self._wait(lambda: all(self._is_at(block) for block in wanted.values()), CALL_S, simulated=True):
             raise UserError("Gazebo has not put the blocks where they were to be")
+
+    def _put_models(self, places: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]) -> None:
+        """Put models at positions (3,) and orientations (4,), all at once."""
+        left, tries = places, TRIES
+        while left:
+            calls = {name: start_call(set_pose(self._gazebo, name, *place)) for name, place in left.items()}
+            failures = {name: why for name, call in calls.items() if (why := finish_call(call))}
+            left, tries = {name: places[name] for name in failures}, tries - 1
+            if left and (not tries or self._closing.is_set()):
+                name, why = next(iter(failures.items()))
+                raise UserError(f"putting the {name.replace('_', ' ')}: Gazebo's service says: {why}")
 
     def _is_at(self, wanted: Block) -> bool:
         found = self._blocks[wanted.colour][1].position
@@ -217,10 +233,10 @@ class GazeboNode(Node):  # type: ignore[misc, unused-ignore]
         self._thread.join(CALL_S)
 
 
-def set_pose(gazebo: Gazebo, model: str, block: Block) -> list[str]:
-    """The command that puts a model where a block is to be."""
-    x, y, z = (f"{value:.6f}" for value in block.position)
-    qx, qy, qz, qw = (f"{value:.9f}" for value in block.orientation)
+def set_pose(gazebo: Gazebo, model: str, position: NDArray[np.float64], orientation: NDArray[np.float64]) -> list[str]:
+    """The command that puts a model at a position (3,) with an orientation (4,) as (x, y, z, w)."""
+    x, y, z = (f"{value:.6f}" for value in position)
+    qx, qy, qz, qw = (f"{value:.9f}" for value in orientation)
     request = (
         f'name: "{model}", position: {{x: {x}, y: {y}, z: {z}}}, orientation: {{x: {qx}, y: {qy}, z: {qz}, w: {qw}}}'
     )

@@ -28,7 +28,15 @@ from robovlm_ros.sim.gazebo_arm import (
     place_in_link,
 )
 from robovlm_ros.sim.kinematics import HOME
-from robovlm_ros.sim.model import ARM_JOINTS, BLOCK_SIZE, GRIPPER_JOINT, URDF, VIEW_ANGLES
+from robovlm_ros.sim.model import (
+    ARM_JOINTS,
+    BLOCK_SIZE,
+    GRIPPER_JOINT,
+    PAD_SIZE,
+    PAD_THICKNESS,
+    URDF,
+    VIEW_ANGLES,
+)
 from robovlm_ros.sim.tasks import COLOURS, RGB
 from robovlm_ros.urdf import Urdf, rotation_of
 
@@ -37,6 +45,8 @@ TRAJECTORY, GRIPPER_TRAJECTORY = "/joint_trajectory_controller/joint_trajectory"
 """Topics of the arm's controllers, the same in ROS and in Gazebo."""
 AWAY = (-1.0, 0.3, -0.73)
 """Where blocks lie that a scene does not show: on the floor behind the robot, a step apart along y [m]."""
+PADS_AWAY = (-1.4, 0.3, -0.749)
+"""The same for pads."""
 STEP_S = 0.001
 """Step of the physics [s]."""
 STATE_HZ = 100.0
@@ -99,6 +109,11 @@ def block_model(colour: str) -> str:
     return f"{colour}_block"
 
 
+def pad_model(colour: str) -> str:
+    """Name of a pad's model."""
+    return f"{colour}_pad"
+
+
 def truth_topic(colour: str) -> str:
     """ROS topic of a block's pose."""
     return f"/gazebo/{colour}_block/pose"
@@ -110,6 +125,12 @@ def away(colour: str) -> tuple[float, float, float]:
     return x, step * COLOURS.index(colour), z
 
 
+def pad_away(colour: str) -> tuple[float, float, float]:
+    """Where a pad lies that the scene does not show."""
+    x, step, z = PADS_AWAY
+    return x, step * COLOURS.index(colour), z
+
+
 def world_sdf(contract: Contract, gazebo: Gazebo) -> str:
     """The world of a contract of the tabletop arm, as SDF text; UserError if the arm lacks one of its camera frames."""
     urdf = Urdf.load(URDF)
@@ -118,6 +139,7 @@ def world_sdf(contract: Contract, gazebo: Gazebo) -> str:
     physics = add(world, "physics", name="1ms", type="ignored")
     add(physics, "max_step_size", STEP_S)
     add(physics, "real_time_factor", 1.0)
+    add(add(physics, "dart"), "collision_detector", "bullet")  # ODE's finds too few points: a held block swings
     for system, kind in (("physics", "Physics"), ("user-commands", "UserCommands")):
         _add_system(world, gazebo, system, kind)
     _add_system(world, gazebo, "scene-broadcaster", "SceneBroadcaster")
@@ -139,6 +161,7 @@ def world_sdf(contract: Contract, gazebo: Gazebo) -> str:
     _add_controller(arm, gazebo, urdf, GRIPPER_TRAJECTORY, dict.fromkeys(fingers, urdf.joints[GRIPPER_JOINT].upper))
     for colour in COLOURS:
         _add_block(world, gazebo, colour)
+        _add_pad(world, colour)
     ElementTree.indent(root)
     return f'<?xml version="1.0"?>\n<!-- {_NOTE} -->\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
@@ -248,6 +271,17 @@ def _add_block(world: Element, gazebo: Gazebo, colour: str) -> None:
         add(truth, f"publish_{key}_pose", value)
     add(truth, "use_pose_vector_msg", False)
     add(truth, "update_frequency", TRUTH_HZ)
+
+
+def _add_pad(world: Element, colour: str) -> None:
+    """A thin square that nothing collides with."""
+    model = add(world, "model", name=pad_model(colour))
+    add(model, "static", True)
+    add(model, "pose", [*pad_away(colour), 0.0, 0.0, 0.0])
+    visual = add(add(model, "link", name="pad"), "visual", name="pad_visual")
+    add(add(add(visual, "geometry"), "box"), "size", (PAD_SIZE, PAD_SIZE, PAD_THICKNESS))
+    add_material(visual, RGB[colour])
+    add(visual, "cast_shadows", False)
 
 
 def _add_camera(arm: Element, urdf: Urdf, camera: Camera, gazebo: Gazebo) -> None:
