@@ -59,7 +59,7 @@ def _interface(name: str, kind: str, word: str) -> Any:
         parts.insert(1, kind)
     if len(parts) != 3 or parts[1] != kind or not all(part.isidentifier() for part in parts):
         raise CliError(
-            f"The passed {word} type '{name}' is invalid; expected PACKAGE/{kind}/TYPE such as {_EXAMPLES[kind]}"
+            f"The passed {word} type is invalid", f"'{name}' is not PACKAGE/{kind}/TYPE such as {_EXAMPLES[kind]}"
         )
     try:
         module = importlib.import_module(f"{parts[0]}.{kind}")
@@ -68,15 +68,15 @@ def _interface(name: str, kind: str, word: str) -> Any:
 
         known = [package for package in registry.packages() if registry.names(package, kind)]
         raise CliError(
-            f"The passed {word} type '{name}' is invalid: no package '{parts[0]}' with a {kind} folder; "
-            f"packages are: {choices(known)}"
+            f"The passed {word} type is invalid",
+            f"no package '{parts[0]}' with a {kind} folder; packages are: {choices(known)}",
         ) from None
     try:
         return getattr(module, parts[2])
     except AttributeError:
         known = [n for n in dir(module) if n[0].isupper()]
         raise CliError(
-            f"The passed {word} type '{name}' is invalid; types of {parts[0]}.{kind} are: {choices(known, 60)}"
+            f"The passed {word} type is invalid", f"types of {parts[0]}.{kind} are: {choices(known, 60)}"
         ) from None
 
 
@@ -102,7 +102,9 @@ def parse_values(text: str) -> dict[str, Any]:
         raise CliError(f"'{text}' is not valid YAML: {' '.join(str(error).split())}") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
-        raise CliError(f"The passed value needs to be a dictionary in YAML format, such as '{{data: 1}}', not '{text}'")
+        raise CliError(
+            "The passed value needs to be a dictionary in YAML format", f"such as '{{data: 1}}', not '{text}'"
+        )
     return values
 
 
@@ -115,8 +117,16 @@ def set_message_fields(message: Any, values: Mapping[str, Any]) -> list[Callable
     try:
         _fill(message, values, "", stamps)
     except (AssertionError, AttributeError, OverflowError, TypeError, ValueError) as error:
-        raise CliError(f"Failed to populate field: {' '.join(str(error).split())}") from None
+        hint = error.hint if isinstance(error, _NoFieldError) else ""
+        raise CliError(f"Failed to populate field: {' '.join(str(error).split())}", hint) from None
     return stamps
+
+
+class _NoFieldError(AttributeError):
+    def __init__(self, message: Any, name: str) -> None:
+        super().__init__(f"'{type(message).__name__}' object has no attribute '{name}'")
+        fields = ", ".join(message.get_fields_and_field_types()) or "none"
+        self.hint = f"fields of {_type_name(message)} are: {fields}"
 
 
 def _fill(message: Any, values: Any, path: str, stamps: list[Callable[[Any], None]]) -> None:
@@ -128,7 +138,7 @@ def _fill(message: Any, values: Any, path: str, stamps: list[Callable[[Any], Non
     for name, value in values.items():
         where = f"{path}.{name}" if path else str(name)
         if name not in fields:
-            raise AttributeError(f"{kind} has no field '{name}'; its fields are: {', '.join(fields) or 'none'}")
+            raise _NoFieldError(message, str(name))
         element, form, _ = split_type(fields[name])
         if form:
             if isinstance(value, str) or not hasattr(value, "__iter__"):

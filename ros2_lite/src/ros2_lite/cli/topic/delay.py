@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
         def arrived(message: Any) -> None:
             nonlocal is_new
             if not hasattr(message, "header"):
-                raise CliError(f"messages of '{args.topic}' have no header, and so no time to measure from")
+                raise CliError("msg does not have header", "and so no time to measure from")
             now = node.get_clock().now().nanoseconds
             if now:  # simulated time may not have been told yet
                 stamp = message.header.stamp
