@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from robovlm_ros.checkpoints import find_checkpoint
 from robovlm_ros.errors import UserError
+from robovlm_ros.runtime.device_images import _FILTERS, DeviceImages
 from robovlm_ros.runtime.engine import PolicyEngine
 from robovlm_ros.runtime.fast import PARTS, FastStages, PlainStages
+from robovlm_ros.runtime.graph import GraphStages
+from robovlm_ros.runtime.preprocessing import FusedImages
 from robovlm_ros.runtime.starting import errors
 from robovlm_ros.runtime.tape import NotRecordableError, record
 
@@ -24,7 +28,6 @@ from .test_vlm_families import CONTRACT, TEXTS, policy_of
 
 NOT_FAST = {
     "llava_onevision": ["images"],
-    "smolvlm": ["images"],
     "kosmos-2": ["text"],
     "idefics": ["text"],
     "florence2": ["text"],
@@ -97,7 +100,9 @@ def test_a_part_that_differs_from_the_plain_forward_is_not_used(caplog: pytest.L
     with pytest.raises(UserError, match="fast 'text' cannot be with this policy: it differs"):
         PolicyEngine(policy, processor, fast="text").infer(seen)
     handle.remove()
-    with pytest.raises(UserError, match="fast 'all' is not one of: auto, off, or out of images, vision, text, head"):
+    with pytest.raises(
+        UserError, match="fast 'all' is not one of: auto, off, or out of images, vision, text, head, graph"
+    ):
         PolicyEngine(policy, processor, fast="all")
 
 
@@ -128,3 +133,60 @@ def test_a_tape_holds_what_depends_on_its_input_alone_and_merges_projections() -
 def test_what_depends_on_values_is_not_recorded(function: Any, why: str) -> None:
     with pytest.raises(NotRecordableError, match=why):
         record(function, torch.ones(3))
+
+
+class Operations(TorchDispatchMode):
+    """Names of the operations that ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["paligemma", "paligemma2", "gemma3", "qwen3_vl", "smolvlm", "internvl"])
+def test_a_step_is_one_program_that_an_instruction_only_copies_into(name: str, tmp_path: Path) -> None:
+    save_family(name, tmp_path)
+    policy, processor = policy_of(tmp_path)
+    stages, plain = GraphStages(policy, processor), PlainStages(policy, processor)
+    with torch.inference_mode():
+        where = set()
+        for seed, text in enumerate((*TEXTS, TEXTS[0])):
+            seen = observation(CONTRACT, text, seed)
+            found = stages.decide(seen, stages.prepare(seen), torch.empty(0), None, None)
+            inputs = plain.prepare(seen)
+            wanted = plain.decide(seen, inputs, plain.see(inputs), None, None)
+            torch.testing.assert_close(found.actions, wanted.actions, atol=1e-4, rtol=0)
+            where.add(stages.instruct(text).prompt.tokens.embeddings.data_ptr())
+        assert stages.captures == len(where) == 1
+        with Operations() as operations:
+            program = stages.instruct(TEXTS[1])
+        assert set(operations.names) == {"aten.copy_.default"}
+        tape = record(lambda *_: stages.step(program.prompt)[0], *stages.raw, stages.state)  # nothing asks for a value
+        torch.testing.assert_close(tape(*stages.raw, stages.state), program.run()[0])
+
+
+def test_an_engine_runs_on_a_graph_by_name_and_says_where_it_cannot() -> None:
+    policy, processor = small_policy(head={"type": "lstm", "width": 8, "depth": 1}, history="policy_head", window=3)
+    engines = [PolicyEngine(policy, processor, fast=fast) for fast in ("off", "graph")]
+    for number in range(4):
+        seen = observation(processor.contract, seed=number, stamp_ns=number * processor.contract.step_ns)
+        decided = [engine.infer(seen).actions for engine in engines]
+        np.testing.assert_allclose(decided[1], decided[0], atol=1e-5, rtol=0)
+    with pytest.raises(UserError, match="it reads on behind earlier observations"):
+        PolicyEngine(*small_policy(history="interleaved", window=3), fast="graph").warm_up()
+
+
+@pytest.mark.parametrize("resample", sorted(_FILTERS))
+def test_a_device_resizes_to_the_very_bytes_that_pillow_gives(resample: int) -> None:
+    _, processor = small_policy(cameras=["side"])
+    fused = FusedImages(processor)
+    image = np.random.default_rng(0).integers(0, 256, fused.shapes[0], dtype=np.uint8)
+    for sizes in (((21, 53),), ((37, 20), (64, 64))):
+        plan = replace(fused.plans[0], sizes=sizes, resample=resample, shape=(1, 3, *sizes[-1]), order=None)
+        plan = replace(plan, scale=torch.ones(3, 1, 1), shift=torch.zeros(3, 1, 1))
+        made = DeviceImages._way(plan, image.shape, torch.device("cpu"))(torch.from_numpy(image))
+        np.testing.assert_array_equal(made[0].permute(1, 2, 0).numpy(), plan.resized(image))

@@ -28,7 +28,7 @@ class Settings:
     """How the VLM's attention is computed; auto: by what transformers takes for it."""
     fast: str = fixed("auto")
     """What is computed the fast way; auto: what equals the plain forward when the node starts; off: nothing; or names
-    out of images, vision, text, head, which then must equal it."""
+    out of images, vision, text, head, or graph (all as one program), which then must equal it."""
     instruction: str = fixed("")
     """What to do from the start, until another instruction comes; empty: wait for one."""
     autostart: bool = fixed(True)

@@ -212,11 +212,14 @@ class FastStages(PlainStages):
 
     def latents(self, instruction: str, features: torch.Tensor, state: torch.Tensor | None) -> torch.Tensor:
         """(1, latent_num, D) action latents of image features (1, N, D) and a state (1, S)."""
+        return self.read(self.prompt(instruction, features), features, state)
+
+    def read(self, prompt: Prompt, features: torch.Tensor, state: torch.Tensor | None) -> torch.Tensor:
+        """`latents` behind a prompt."""
         assert self.tower is not None
         policy, config = self.policy, self.policy.config
         if policy.resampler is not None:
             features = policy.resampler(features, len(config.cameras))  # (1, N, D)
-        prompt = self.prompt(instruction, features)
         base, width = prompt.tokens.embeddings, prompt.tokens.embeddings.shape[-1]
         seen, *early = torch.split(features.to(base.dtype), width, dim=-1)  # (1, N, D) each
         x = base.index_copy(1, prompt.image_places, seen)  # (1, L, D)
@@ -250,6 +253,8 @@ class FastStages(PlainStages):
         added = policy.added(1, state)  # (1, K, D)
         missing = -(ids.shape[1] + added.shape[1]) % self.padding
         ids, mask = (torch.nn.functional.pad(item, (0, missing)) for item in (ids, mask))
+        if policy.resampler is not None:
+            features = policy.resampler(features, len(config.cameras))  # (1, N, D)
         tokens, places = backbone.embed(ids, mask, torch.zeros_like(features), **made).insert(added)
         count = 0 if policy.action_token is None else config.latent_num
         return Prompt(

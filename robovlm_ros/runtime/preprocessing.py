@@ -7,7 +7,7 @@ summand. Which value, which factor and which summand is found by asking it; whet
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,10 @@ class NotFusedError(Exception):
 class Plan:
     """What becomes of the image of one camera."""
 
-    size: tuple[int, int]
-    """Height and width that it is resized to."""
-    resample: int | None
-    """PIL's number of the filter; None: it has that size already."""
+    sizes: tuple[tuple[int, int], ...]
+    """Heights and widths that it is resized to, one behind the other; none: it has the size that the model takes."""
+    resample: int
+    """PIL's number of the filter."""
     shape: tuple[int, ...]
     """Of the result."""
     order: torch.Tensor | None
@@ -45,10 +45,11 @@ class Plan:
 
     def resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, 3) at the size that the model takes."""
-        if self.resample is None:
+        if not self.sizes:
             return image
-        height, width = self.size
-        made = Image.fromarray(image).resize((width, height), resample=Image.Resampling(self.resample))
+        made = Image.fromarray(image)
+        for height, width in self.sizes:
+            made = made.resize((width, height), resample=Image.Resampling(self.resample))
         return np.asarray(made)
 
     def write(self, values: torch.Tensor, out: torch.Tensor) -> None:
@@ -108,22 +109,23 @@ class FusedImages:
 
 def _plan(processor: ActionTokenProcessor, shape: tuple[int, ...]) -> Plan:
     """What the family's processor does to an image of this shape."""
-    blank = processor.images([np.zeros(shape, np.uint8)])
-    made = blank["pixel_values"]
     image_processor: Any = processor.backbone.image_processor
-    sizes: dict[tuple[int, int], int | None] = {(shape[0], shape[1]): None}
     given = getattr(image_processor, "resample", None)
-    for size in _sizes(image_processor, shape, blank):
-        sizes.setdefault(size, int(Image.Resampling.BILINEAR if given is None else given))
-    why = "no size was found at which its processor leaves an image as large as it is"
+    resample = int(Image.Resampling.BILINEAR if given is None else given)
     noise = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    wanted = processor.images([noise])["pixel_values"]
-    for size, resample in sizes.items():
-        try:
-            plan = _pointwise(processor, size, resample, made.shape)
-        except NotFusedError as error:
-            why = str(error)
-            continue
+    made = processor.images([noise])
+    wanted = made["pixel_values"]
+    plans: dict[tuple[int, int], Plan] = {}
+    why = "no size was found at which its processor leaves an image as large as it is"
+    for sizes in _chains(image_processor, shape, made):
+        size = sizes[-1] if sizes else (shape[0], shape[1])
+        if size not in plans:
+            try:
+                plans[size] = _pointwise(processor, size, resample, wanted.shape)
+            except NotFusedError as error:
+                why = str(error)
+                continue
+        plan = replace(plans[size], sizes=sizes)
         out = torch.empty_like(wanted)
         plan.write(torch.from_numpy(plan.resized(noise).copy()), out)
         if (out - wanted).abs().max().item() <= TOLERANCE:
@@ -132,24 +134,29 @@ def _plan(processor: ActionTokenProcessor, shape: tuple[int, ...]) -> Plan:
     raise NotFusedError(why)
 
 
-def _sizes(image_processor: Any, shape: tuple[int, ...], made: dict[str, torch.Tensor]) -> list[tuple[int, int]]:
-    """Sizes that a processor may resize images to, by what it gives and by what its configuration says."""
-    pixels, patch = made["pixel_values"], getattr(image_processor, "patch_size", None)
+def _chains(
+    image_processor: Any, shape: tuple[int, ...], made: dict[str, torch.Tensor]
+) -> list[tuple[tuple[int, int], ...]]:
+    """Sizes that a processor may resize an image to, one behind the other, by what it gives and how it is set."""
+    pixels, size = made["pixel_values"], dict(getattr(image_processor, "size", None) or {})
     if "image_grid_thw" in made:  # patches as rows
-        return [(height * patch, width * patch) for _, height, width in made["image_grid_thw"].tolist()]
-    found = [(int(pixels.shape[-2]), int(pixels.shape[-1]))]
-    size = dict(getattr(image_processor, "size", None) or {})
+        patch = int(image_processor.patch_size)
+        ends = {(height * patch, width * patch) for _, height, width in made["image_grid_thw"].tolist()}
+    else:
+        ends = {(int(pixels.shape[-2]), int(pixels.shape[-1]))}
     if size.get("height") and size.get("width"):
-        found.append((int(size["height"]), int(size["width"])))
+        ends.add((int(size["height"]), int(size["width"])))
+    alike = set()
     for name, edge in (("shortest_edge", min(shape[:2])), ("longest_edge", max(shape[:2]))):
-        if size.get(name):
-            found += [
-                (round_(shape[0] * size[name] / edge), round_(shape[1] * size[name] / edge)) for round_ in (int, round)
-            ]
-    return found
+        if size.get(name) and "image_grid_thw" not in made:
+            sides = [side * size[name] / edge for side in shape[:2]]
+            for rounded in (int, round, lambda side: int(side) + int(side) % 2):
+                alike.add((rounded(sides[0]), rounded(sides[1])))
+    singles = [(item,) for item in sorted(ends | alike)]
+    return [(), *singles, *((first, end) for first in sorted(alike) for end in sorted(ends) if first != end)]
 
 
-def _pointwise(processor: ActionTokenProcessor, size: tuple[int, int], resample: int | None, shape: torch.Size) -> Plan:
+def _pointwise(processor: ActionTokenProcessor, size: tuple[int, int], resample: int, shape: torch.Size) -> Plan:
     """How each number comes of one value of an image of this size; NotFusedError when it does not."""
     count = size[0] * size[1] * 3
 
@@ -174,5 +181,5 @@ def _pointwise(processor: ActionTokenProcessor, size: tuple[int, int], resample:
     if places.numel() == count and torch.equal(places.view(-1), first.reshape(-1)):
         scales, shifts = flat_scale.view(3, *size), flat_low.view(3, *size)
         if all(bool((item == item[:, :1, :1]).all()) for item in (scales, shifts)):
-            return Plan(size, resample, shape, None, scales[:, :1, :1].contiguous(), shifts[:, :1, :1].contiguous())
-    return Plan(size, resample, shape, places.view(-1), flat_scale.view(-1), flat_low.view(-1))
+            return Plan((), resample, shape, None, scales[:, :1, :1].contiguous(), shifts[:, :1, :1].contiguous())
+    return Plan((), resample, shape, places.view(-1), flat_scale.view(-1), flat_low.view(-1))

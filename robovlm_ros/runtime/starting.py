@@ -11,9 +11,14 @@ import torch
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
 from robovlm_ros.runtime.fast import PARTS, FastStages, PlainStages
+from robovlm_ros.runtime.graph import GraphStages
+from robovlm_ros.runtime.preprocessing import NotFusedError
+from robovlm_ros.runtime.tape import NotRecordableError
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
 
+GRAPH = "graph"
+"""All of the step as one program."""
 WHOLE, HALF = 1e-4, 5e-2
 """Largest error of a fast part in float32, and in half precision, where the plain forward rounds as much itself: root
 mean square of the difference, as a share of the standard deviation of what the plain forward gives."""
@@ -33,15 +38,15 @@ class Wanted:
 def fast_parts(fast: str) -> Wanted:
     """What ``fast`` asks for; UserError when it is none of these.
 
-    auto: each part of the forward that equals the plain one here; off: the plain forward; or names out of `PARTS`,
-    separated by commas, which then must be fast.
+    auto: each part of the forward that equals the plain one here, on a CUDA device all of it as one graph; off: the
+    plain forward; or names out of `PARTS`, separated by commas, or `GRAPH`, which then must be fast.
     """
     if fast in ("auto", "off"):
         return Wanted(parts=PARTS if fast == "auto" else (), by_name=False)
     names = tuple(name.strip() for name in fast.split(","))
-    unknown = [name for name in names if name not in PARTS]
+    unknown = [name for name in names if name not in (*PARTS, GRAPH)]
     if unknown:
-        raise UserError(f"fast '{unknown[0]}' is not one of: auto, off, or out of {', '.join(PARTS)}")
+        raise UserError(f"fast '{unknown[0]}' is not one of: auto, off, or out of {', '.join((*PARTS, GRAPH))}")
     return Wanted(parts=names, by_name=True)
 
 
@@ -52,12 +57,19 @@ def make_stages(policy: ActionTokenPolicy, processor: ActionTokenProcessor, want
     """
     if not wanted.parts:
         return PlainStages(policy, processor)
-    stages = FastStages(policy, processor, parts=wanted.parts)
     limit = WHOLE if policy.dtype == torch.float32 else HALF
+    if GRAPH in wanted.parts or (not wanted.by_name and policy.device.type == "cuda"):
+        try:
+            return _graph(policy, processor, limit)
+        except (NotRecordableError, NotFusedError) as error:
+            if wanted.by_name:
+                raise UserError(f"fast '{GRAPH}' cannot be with this policy: {error}; choose auto or off") from error
+            _LOG.warning("no graph of the step: %s", error)
+    stages = FastStages(policy, processor, parts=wanted.parts)
     failed = {}
-    for part, error in errors(stages).items():
-        if not error <= limit:
-            failed[part] = f"it differs from the plain forward by {error:.2g} of a deviation, above {limit:g}"
+    for part, found in errors(stages).items():
+        if not found <= limit:
+            failed[part] = f"it differs from the plain forward by {found:.2g} of a deviation, above {limit:g}"
             stages.drop(part, failed[part])
     for part in wanted.parts:
         if part in stages.why and wanted.by_name:
@@ -65,6 +77,15 @@ def make_stages(policy: ActionTokenPolicy, processor: ActionTokenProcessor, want
     if failed:
         _LOG.warning("not fast: %s", "; ".join(f"{part} ({why})" for part, why in failed.items()))
     return stages if stages.parts else PlainStages(policy, processor)
+
+
+def _graph(policy: ActionTokenPolicy, processor: ActionTokenProcessor, limit: float) -> GraphStages:
+    """All of a step as one program; NotRecordableError when it cannot be or differs from the plain forward."""
+    stages = GraphStages(policy, processor)
+    worst = max(errors(stages).values(), key=lambda value: np.inf if np.isnan(value) else value)
+    if not worst <= limit:
+        raise NotRecordableError(f"it differs from the plain forward by {worst:.2g} of a deviation, above {limit:g}")
+    return stages
 
 
 @torch.inference_mode()
@@ -93,6 +114,9 @@ def errors(stages: FastStages) -> dict[str, float]:
     if stages.tower is not None:
         found["text"] = _error(stages.latents(seen.instruction, features, inputs.get("state")), output.latents)
     assert output.latents is not None
+    if isinstance(stages, GraphStages):
+        stages.prepare(seen)
+        found[GRAPH] = _error(stages.instruct(seen.instruction).run()[0], output.latents)
     if stages.head is not None:
         found["head"] = _error(stages.head(output.latents[:, None])[:, -1], output.actions)
     return found
