@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from array import array
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,10 @@ def decode_image(
     data: Any,
     depth_m: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
-    """Fields of a ``sensor_msgs/Image`` to a (height, width, 3) RGB array that owns its memory.
+    """Fields of a ``sensor_msgs/Image`` to a (height, width, 3) RGB array.
+
+    It has memory of its own, but for ``rgb8`` in an `array.array`, as messages of rclpy hold it: there it looks at the
+    message, which is its receiver's and which nobody writes to again.
 
     ``step`` is the length of a row [bytes], padding included. Depth becomes grey: 255 at the nearest and 0 at the
     farthest of ``depth_m``, and 0 where nothing was measured. UserError if the encoding is unknown, the data are
@@ -68,7 +72,7 @@ def decode_image(
         rows = _rows(encoding, width, height, step, plain.channels * plain.size, data)
         pixels = rows.reshape(height, width, plain.channels, plain.size)[..., _high_byte(plain.size, is_bigendian)]
         if plain.order == (0, 1, 2) and plain.channels == 3:
-            return pixels.copy()
+            return pixels if isinstance(data, array) else pixels.copy()
         return np.ascontiguousarray(pixels[:, :, list(plain.order)])  # (height, width, 3)
     if encoding in _BAYER:
         tiles, size = _BAYER[encoding]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import io
+import tracemalloc
 import types
+from array import array
 from typing import Any
 
 import numpy as np
@@ -130,6 +132,20 @@ def test_a_decoded_image_is_a_copy_of_the_message() -> None:
     image = decode_image("rgb8", 2, 2, 6, 0, data)
     data[:] = bytes(len(data))
     np.testing.assert_array_equal(image, COLOURS)
+
+
+def test_an_image_of_rclpy_is_looked_at_where_the_message_holds_it() -> None:
+    camera = Contract.load("tabletop").cameras[0]
+    message = messages.message_class(camera.type)()
+    message.encoding, message.width, message.height, message.step = "rgb8", 640, 480, 1920
+    message.data = array("B", bytes(range(256)) * (640 * 480 * 3 // 256))
+    tracemalloc.start()
+    image = messages.image(message, camera)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken < 10_000  # of 921,600 bytes: the copy from the wire is the only one
+    assert image.shape == (480, 640, 3)
+    assert image.tobytes() == message.data.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robovlm_ros.checkpoints import find_checkpoint
 from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
@@ -123,7 +124,7 @@ def _row(options: argparse.Namespace, backbone: str, cameras: int, head: str, hi
     if options.policy is None:
         policy, processor = _shaped(options, backbone, cameras, head, history, device)
     else:
-        policy, processor = load_policy(options.policy, str(device), options.dtype)
+        policy, processor = load_policy(find_checkpoint(options.policy), str(device), options.dtype)
     config, camera = processor.config, processor.contract.camera(processor.cameras[0])
     small = sum(weight.numel() for weight in policy.parameters()) < SMALL
     threads = options.threads or (1 if small else os.cpu_count() or 1)

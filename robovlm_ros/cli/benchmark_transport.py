@@ -18,6 +18,7 @@ import numpy as np
 from robovlm_ros import messages
 from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
 from robovlm_ros.cli.traffic import Sender, Sent, Traffic
+from robovlm_ros.contract import Camera
 from robovlm_ros.errors import UserError
 
 RATES = ((30.0, 0.0), (100.0, 0.0), (0.0, 1000.0))
@@ -47,7 +48,8 @@ def add_command(commands: Commands) -> None:
         description="One process publishes message objects at a fixed rate; a node in this one receives them as "
         "objects in a callback. Latency is from the stamp, set just before publish, to the callback. The processor "
         "time is that of both processes together; 100 % is one core. Copies are the bytes that Python holds at most "
-        "when images arrive, as a multiple of one image; what the middleware holds besides is not seen.",
+        "when images arrive, and when they are decoded besides, as multiples of one image; what the middleware holds "
+        "is not seen.",
         formatter_class=HelpFormatter,
     )
     transport.add_argument("--seconds", type=float, default=10.0, help="duration of each row [s]")
@@ -65,12 +67,12 @@ def _transport(options: argparse.Namespace) -> int:
             raise UserError(f"--{name} must be above 0, not {getattr(options, name)}")
     os.environ.update(local_environment())
     rows = []
-    print("type                            hz    sent received     p50     p99      CPU copies")
+    print("type                            hz    sent received     p50     p99      CPU copies decoded")
     for camera_hz, joint_hz in RATES:
         traffic = Traffic(cameras=1, width=options.width, height=options.height, camera_hz=camera_hz, joint_hz=joint_hz)
         rows.append(measure(traffic, options.seconds))
         row = rows[-1]
-        copies = "" if row["copies"] is None else f"{row['copies']:6.2f}"
+        copies = "" if row["copies"] is None else f"{row['copies']:6.2f} {row['copies_decoded']:7.2f}"
         print(
             f"{row['type']:27s} {row['hz']:6g} {row['sent']:7d} {row['received']:8d} {row['p50_ms']:4.2f} ms "
             f"{row['p99_ms']:4.2f} ms {row['cpu_percent']:6.1f} % {copies}",
@@ -93,12 +95,17 @@ def measure(traffic: Traffic, seconds: float) -> dict[str, Any]:
     with Receiver(topic, types[topic]) as receiver, Sender(traffic, serialised=False) as sender:
         sender.wait()
         latencies, sent, cpu_s = receiver.during(sender, seconds)
-    copies = None
+    copies = decoded = None
     if traffic.camera_hz:  # of a message of some bytes it says nothing
-        with Receiver(topic, types[topic], trace=True) as receiver, Sender(traffic, serialised=False) as sender:
+        with (
+            Receiver(topic, types[topic], trace=contract.cameras[0]) as receiver,
+            Sender(traffic, serialised=False) as sender,
+        ):
             sender.wait()
             receiver.during(sender, TRACED_S)
-            copies = receiver.held_bytes / sent.message_bytes[topic]
+            copies, decoded = (
+                held / sent.message_bytes[topic] for held in (receiver.held_bytes, receiver.decoded_bytes)
+            )
     if not latencies:
         raise UserError(f"none of {len(sent.stamps[topic])} messages on {topic} arrived")
     milliseconds = np.array(latencies) / 1e6
@@ -113,6 +120,7 @@ def measure(traffic: Traffic, seconds: float) -> dict[str, Any]:
         "worst_ms": float(milliseconds.max()),
         "cpu_percent": 100.0 * (cpu_s + sent.cpu_s) / sent.seconds,
         "copies": copies,
+        "copies_decoded": decoded,
     }
 
 
@@ -135,13 +143,16 @@ def start_of_a_node() -> dict[str, Any]:
 class Receiver:
     """A node that takes the time at which each message comes."""
 
-    def __init__(self, topic: str, kind: str, *, trace: bool = False) -> None:
-        """``trace``: measure what Python holds while a message arrives; that takes time of its own."""
+    def __init__(self, topic: str, kind: str, *, trace: Camera | None = None) -> None:
+        """``trace``: measure what Python holds while a message of this camera arrives and is decoded, as in the policy
+        node; that takes time of its own."""
         self._topic, self._kind, self._trace = topic, kind, trace
         self._latencies: list[int] = []  # [ns]
         self._before = 0
         self.held_bytes = 0
         """Most that Python held at once when messages arrived."""
+        self.decoded_bytes = 0
+        """The same with what decoding them takes."""
 
     def __enter__(self) -> Receiver:
         import rclpy
@@ -183,3 +194,6 @@ class Receiver:
         self._latencies.append(time.time_ns() - stamp_ns)
         if self._trace:
             self.held_bytes = tracemalloc.get_traced_memory()[1] - self._before
+            messages.image(message, self._trace)
+            self.decoded_bytes = tracemalloc.get_traced_memory()[1] - self._before
+            tracemalloc.reset_peak()

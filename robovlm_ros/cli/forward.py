@@ -187,7 +187,8 @@ class _HeadClock:
 
 
 def _stages(taken: dict[str, float], head_s: float) -> dict[str, float]:
-    """Of an engine's step, in the words of `STAGES`."""
+    """Of an engine's step, in the words of `STAGES`; engines may know themselves how long the head took."""
+    head_s = taken.get("head", head_s)
     spans = (taken["prepare"], taken["vision"], taken["decode"] - head_s, head_s, taken["restore"])
     return dict(zip(STAGES, spans, strict=True))
 
