@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from robovlm_ros.cli import (
+    benchmark_all,
     benchmark_control,
     benchmark_convert,
     benchmark_data,
@@ -17,6 +18,7 @@ from robovlm_ros.cli import (
 from robovlm_ros.cli.command import parser, run
 
 PARTS = (
+    benchmark_all,
     benchmark_control,
     benchmark_convert,
     benchmark_data,
