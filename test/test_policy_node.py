@@ -442,12 +442,19 @@ def test_a_quality_of_service_is_overridden_by_parameters_and_a_bad_one_refused(
     domain_id: int, checkpoint: Path
 ) -> None:
     prefix = "qos_overrides./camera/image_raw.subscription"
-    world = World({"checkpoint": str(checkpoint), f"{prefix}.reliability": "reliable", f"{prefix}.depth": "3"})
+    plain = "qos_overrides./instruction.subscription_volatile.reliability"
+    parameters = {f"{prefix}.reliability": "reliable", f"{prefix}.depth": "3", plain: "best_effort"}
+    world = World({"checkpoint": str(checkpoint), **parameters})
     try:
         policy = world.start_policy()
         (camera,) = [s for s in policy.subscriptions if s.topic_name == "/camera/image_raw"]
         assert camera.qos_profile.reliability == ReliabilityPolicy.RELIABLE
         assert camera.qos_profile.depth == 3
+        heard = [s.qos_profile for s in policy.subscriptions if s.topic_name == "/instruction"]
+        assert {profile.durability: profile.reliability for profile in heard} == {
+            DurabilityPolicy.TRANSIENT_LOCAL: ReliabilityPolicy.RELIABLE,
+            DurabilityPolicy.VOLATILE: ReliabilityPolicy.BEST_EFFORT,
+        }
     finally:
         world.close()
     world = World({"checkpoint": str(checkpoint), f"{prefix}.reliability": "perhaps"})

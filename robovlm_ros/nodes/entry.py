@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from robovlm_ros.errors import UserError
+from robovlm_ros.nodes.overrides import refusing
 
 END_SECONDS = 5.0
 """How long callbacks may take to end [s]."""
@@ -47,7 +48,8 @@ def spin(make: Callable[[], Node], threads: int, *, last_words: bool = False) ->
         else:
             rclpy.init()
         begun = True
-        node = make()
+        with refusing():
+            node = make()
         executor = MultiThreadedExecutor(num_threads=threads)
         executor.add_node(node)
         executor.spin()

@@ -10,6 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from robovlm_ros.contract import Contract
 from robovlm_ros.messages import message_class
+from robovlm_ros.nodes.overrides import overridable
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -29,7 +30,8 @@ def hear_instructions(
     """Call ``receive(message, latched)`` for each instruction; ``raw``: with its bytes.
 
     A latched instruction only reaches a transient local subscription, one of a plain `ros2 topic pub` only a volatile
-    one: so there are two, and what a latched publisher says while this node runs comes through both.
+    one: so there are two, and what a latched publisher says while this node runs comes through both. Parameters
+    override either (``subscription_latched``, ``subscription_volatile``).
     """
     quiet = no_events()
     for latched in (True, False):
@@ -45,4 +47,5 @@ def hear_instructions(
             qos,
             raw=raw,
             event_callbacks=quiet,
+            **overridable("latched" if latched else "volatile"),
         )
