@@ -33,8 +33,9 @@ demo: setup
 
 test: check test-fast
 
+# Much of a test's time is waiting for other processes: two at a time, each file by one.
 test-fast: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -35,7 +35,7 @@ setup(
         "curves": ["matplotlib", "tensorboard"],  # finetune's picture of the losses, and its event files if asked for
         "bags": ["mcap", "rosbags", "pillow"],
         "lerobot": ["av", "pyarrow", "mcap", "rosbags", "pillow"],
-        "test": ["pytest", "pytest-timeout", "hypothesis"],
+        "test": ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis"],
         "sim": ["mujoco>=3.2", "mink", "daqp", "av", "pillow"],
     },
     zip_safe=True,
