@@ -107,6 +107,7 @@ def test_the_command_writes_what_it_promises(tmp_path: Path, capsys: pytest.Capt
         (["--backbone", "gpt"], "backbone shape 'gpt' is not one of: tabletop"),
         (["--dtype", "int3"], "--dtype 'int3' is not one of"),
         (["--cameras", "0"], "--cameras at least 1"),
+        (["--fast", "magic"], "fast 'magic' is not one of: auto, off"),
     ],
 )
 def test_bad_options_are_named_in_one_line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import os
 from pathlib import Path
@@ -57,6 +58,9 @@ def add_command(commands: Commands) -> None:
         help="float32 or bfloat16; auto: bfloat16 on a GPU, else float32 (a checkpoint's own)",
     )
     forward.add_argument("--threads", type=int, default=0, help="PyTorch's; 0: one for small models, else all cores")
+    forward.add_argument(
+        "--fast", default="auto", help="what is fast in the engine, as the policy node's parameter says"
+    )
     forward.add_argument("--seconds", type=float, default=20.0, help="duration of each combination [s]")
     forward.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it can take minutes")
     forward.add_argument("--plot", type=Path, metavar="FILE", help="draw the stages (.png, .svg, .pdf)")
@@ -118,8 +122,11 @@ def _row(options: argparse.Namespace, backbone: str, cameras: int, head: str, hi
 
     from robovlm_ros.cli.forward import measure
     from robovlm_ros.runtime.costs import measure_ceilings
+    from robovlm_ros.runtime.engine import PolicyEngine
+    from robovlm_ros.runtime.starting import fast_parts
     from robovlm_ros.vlm.checkpoint import load_policy, resolve_device
 
+    fast_parts(options.fast)  # what is wrong with it is said before anything is made
     device = resolve_device(options.device)
     if options.policy is None:
         policy, processor = _shaped(options, backbone, cameras, head, history, device)
@@ -139,10 +146,12 @@ def _row(options: argparse.Namespace, backbone: str, cameras: int, head: str, hi
         "dtype": str(policy.dtype).removeprefix("torch."),
         "device": device.type,
         "threads": threads,
+        "fast": options.fast,
         "image": [camera.width, camera.height],
     }
+    make = functools.partial(PolicyEngine, fast=options.fast)
     print(f"measuring {', '.join(f'{key} {value}' for key, value in configuration.items())}", flush=True)
-    row = measure(policy, processor, ceilings, options.seconds, compiled=not options.no_compile)
+    row = measure(policy, processor, ceilings, options.seconds, compiled=not options.no_compile, make_engine=make)
     return {
         **configuration,
         **row,

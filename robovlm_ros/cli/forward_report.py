@@ -16,7 +16,8 @@ def name_of(row: dict[str, Any]) -> str:
     """A configuration in a few words."""
     cameras = f"{row['cameras']} camera{'s' if row['cameras'] > 1 else ''}"
     history = "" if row["history"] == "one_step" else f", {row['history']} {row['window']}"
-    return f"{row['backbone']}, {cameras}, {row['head']}{history}, {row['dtype']}"
+    fast = "" if row["fast"] == "auto" else f", fast {row['fast']}"
+    return f"{row['backbone']}, {cameras}, {row['head']}{history}, {row['dtype']}{fast}"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
