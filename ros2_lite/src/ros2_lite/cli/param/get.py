@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> None:
         if not values or parameters.to_python(values[0]) is None:
             known = parameters.list_names(node, name)
             if args.parameter_name not in known:
-                raise CliError(f"Parameter not set: '{args.parameter_name}'; parameters of {name}: {choices(known)}")
+                raise CliError("Parameter not set", f"parameters of {name} are: {choices(known)}")
             print("Parameter not set.")
             return
         value = parameters.to_python(values[0])
