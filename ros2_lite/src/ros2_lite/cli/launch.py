@@ -89,9 +89,9 @@ def _launch_file(package: str, name: str | None, rest: list[str]) -> tuple[str, 
 
     try:
         share = str(get_package_share_directory(package))
-    except (PackageNotFoundError, ValueError):
+    except (PackageNotFoundError, ValueError) as error:
         known = choices(get_packages_with_prefixes())
-        raise CliError(f"Package '{package}' not found; packages with launch files or nodes here: {known}") from None
+        raise CliError(f"Package '{package}' not found: {str(error)!r}", f"packages here: {known}") from None
     files = _launch_files(share)
     if name is None:
         raise CliError(f"no launch file given; package '{package}' has: {choices(map(os.path.basename, files))}")

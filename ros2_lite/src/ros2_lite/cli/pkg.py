@@ -65,7 +65,7 @@ def _executables(name: str | None, full_path: bool) -> None:
         try:
             found = package_executables(package)
         except PackageNotFoundError:
-            raise _not_found(package) from None
+            raise CliError(f"Package '{package}' not found", f"packages here: {choices(_packages())}") from None
         for executable in sorted(found.values(), key=lambda item: item.name):
             if full_path:
                 print(executable.path or f"{executable.name} (an entry point of the distribution '{package}')")

@@ -31,9 +31,9 @@ def main(arguments: Sequence[str]) -> int:
         command = list(find_executable(args.package_name, args.executable_name).command)
     except PackageNotFoundError:
         known = choices(get_packages_with_prefixes())
-        raise CliError(f"Package '{args.package_name}' not found; packages here: {known}") from None
+        raise CliError(f"Package '{args.package_name}' not found", f"packages here: {known}") from None
     except ExecutableNotFoundError as error:
-        raise CliError(str(error)) from None
+        raise CliError("No executable found", str(error)) from None
     command = [*shlex.split(args.prefix or ""), *command, *args.argv]
     try:
         os.execvp(command[0], command)

@@ -34,7 +34,7 @@ def _text(name: str) -> str:
         raise CliError(f"Unknown package '{package}'; packages are: {choices(registry.packages())}")
     known = registry.names(package, kind)
     if type_name not in known:
-        raise CliError(f"Could not find the interface '{name}'; {package}/{kind} has: {choices(known, 60)}")
+        raise CliError(f"Could not find the interface '{name}'", f"{package}/{kind} has: {choices(known, 60)}")
     return registry.text_of(package, kind, type_name)
 
 
