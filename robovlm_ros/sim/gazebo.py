@@ -260,7 +260,7 @@ def _add_block(world: Element, gazebo: Gazebo, colour: str) -> None:
     add(model, "pose", [*away(colour), 0.0, 0.0, 0.0])
     link = add(model, "link", name="block")
     inertial = add(link, "inertial")
-    mass = 0.03  # of light wood
+    mass = 0.1  # of plastic; lighter ones turn in the fingers of an arm that moves, where DART's contacts give way
     add(inertial, "mass", mass)
     inertia = add(inertial, "inertia")
     for key in ("ixx", "iyy", "izz"):
