@@ -14,7 +14,7 @@ from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from robovlm_ros.checkpoints import ATTENTIONS, DTYPES, find_checkpoint, find_contract
+from robovlm_ros.checkpoints import ATTENTIONS, DTYPES, PRECISIONS, find_checkpoint, find_contract
 
 BOOLEANS = ["true", "false"]
 
@@ -48,6 +48,9 @@ def generate_launch_description() -> LaunchDescription:
             ),
             DeclareLaunchArgument(
                 "fast", default_value="auto", description="What is computed the fast way: auto, off, or names of parts"
+            ),
+            DeclareLaunchArgument(
+                "precision", default_value="auto", choices=list(PRECISIONS), description="How the text tower multiplies"
             ),
             DeclareLaunchArgument(
                 "simulator",
@@ -102,6 +105,7 @@ def generate_launch_description() -> LaunchDescription:
                         "dtype": _text("dtype"),
                         "attention": _text("attention"),
                         "fast": _text("fast"),
+                        "precision": _text("precision"),
                         "autostart": _flag("autostart"),
                         "lockstep": _flag("lockstep"),
                         "use_sim_time": _own_time(),

@@ -21,6 +21,8 @@ ADAPTERS = "adapters"
 """Folder of a checkpoint folder that holds adapters."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """Types of a backbone's weights; auto: that in which they lie in their folder."""
+PRECISIONS = ("auto", "int8", "float8")
+"""How a text tower multiplies when it runs; auto: in the type of its weights."""
 ATTENTIONS = ("auto", "eager", "sdpa", "flash_attention_2", "flex_attention")
 """Implementations of attention, by transformers' names; auto: the one that it takes for that model by itself."""
 

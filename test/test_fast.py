@@ -190,3 +190,35 @@ def test_a_device_resizes_to_the_very_bytes_that_pillow_gives(resample: int) -> 
         plan = replace(plan, scale=torch.ones(3, 1, 1), shift=torch.zeros(3, 1, 1))
         made = DeviceImages._way(plan, image.shape, torch.device("cpu"))(torch.from_numpy(image))
         np.testing.assert_array_equal(made[0].permute(1, 2, 0).numpy(), plan.resized(image))
+
+
+@pytest.mark.parametrize("precision", ["int8", "float8"])
+@pytest.mark.parametrize("fast", ["auto", "graph"])
+def test_eight_bits_are_near_and_calibrated_on_recorded_frames(precision: str, fast: str) -> None:
+    policy, processor = small_policy(latent_num=20)  # enough tokens for the last layer to be in eight bits, too
+    frames = [observation(processor.contract, seed=seed) for seed in range(3)]
+    plain = PolicyEngine(policy, processor, fast="off")
+    engine = PolicyEngine(policy, processor, fast=fast, precision=precision)
+    scale = processor.action_normaliser.scale[:3]
+
+    def error() -> float:
+        apart = [engine.infer(seen).actions - plain.infer(seen).actions for seen in frames]
+        return float(np.abs(np.array(apart)[..., :3] / scale).max())
+
+    dynamic = error()
+    assert 1e-6 < dynamic < 0.05  # it is not the plain forward, and it is near
+    engine.calibrate(frames)
+    assert 1e-6 < error() < 0.05
+    assert error() != dynamic
+
+
+def test_a_precision_that_cannot_be_is_refused() -> None:
+    policy, processor = small_policy()
+    with pytest.raises(UserError, match="precision 'int4' is not one of: auto, int8, float8"):
+        PolicyEngine(policy, processor, precision="int4")
+    with pytest.raises(UserError, match="precision 'int8' is of the fast text tower: choose fast auto"):
+        PolicyEngine(policy, processor, fast="off", precision="int8")
+    with pytest.raises(UserError, match="fast 'text' cannot be with this policy: it reads on"):
+        PolicyEngine(*small_policy(history="interleaved", window=3), precision="int8").warm_up()
+    with pytest.raises(UserError, match="precision 'auto' has no scales to calibrate"):
+        PolicyEngine(policy, processor).calibrate([])

@@ -67,9 +67,11 @@ class PolicyRun:
             dtype=settings.dtype,
             attention=settings.attention,
             fast=settings.fast,
+            precision=settings.precision,
         )
         self._check(strategy)
         self.engine.warm_up()
+        node.get_logger().info(f"inference: {self.engine.described}")
         gc.freeze()  # collecting all that was loaded would cost tenths of a second, now and then and at the end
         self.told = bool(settings.instruction.strip())  # an empty instruction is one, too
         """Whether an instruction was ever given."""

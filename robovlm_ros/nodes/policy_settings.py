@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robovlm_ros.checkpoints import ATTENTIONS, DTYPES
+from robovlm_ros.checkpoints import ATTENTIONS, DTYPES, PRECISIONS
 from robovlm_ros.contract import Contract
 from robovlm_ros.nodes.parameters import choice, fixed, limited
 from robovlm_ros.runtime.strategies import STRATEGIES, Strategy, make_strategy
@@ -29,6 +29,8 @@ class Settings:
     fast: str = fixed("auto")
     """What is computed the fast way; auto: what equals the plain forward when the node starts; off: nothing; or names
     out of images, vision, text, head, or graph (all as one program), which then must equal it."""
+    precision: str = choice("auto", PRECISIONS, fixed=True)
+    """How the text tower multiplies; auto: in the type of its weights; int8 or float8: faster, and a little off."""
     instruction: str = fixed("")
     """What to do from the start, until another instruction comes; empty: wait for one."""
     autostart: bool = fixed(True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,9 @@ from robovlm_ros.action import ActionChunk
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 from robovlm_ros.observation import Observation
-from robovlm_ros.runtime.fast import PlainStages
+from robovlm_ros.runtime.fast import FastStages, PlainStages
+from robovlm_ros.runtime.graph import GraphStages
+from robovlm_ros.runtime.quantised import Quantiser
 from robovlm_ros.runtime.rtc import Committed, soft_mask
 from robovlm_ros.runtime.starting import fast_parts, make_stages
 from robovlm_ros.vlm.checkpoint import load_policy, resolve_device
@@ -44,11 +46,21 @@ class Memory:
 class PolicyEngine:
     """One loaded policy. Not for several threads at once: inference has one thread of its own."""
 
-    def __init__(self, policy: ActionTokenPolicy, processor: ActionTokenProcessor, *, fast: str = "auto") -> None:
-        """``fast``: as in `load`. What it needs is made with the first inference, and weights must not change then."""
+    def __init__(
+        self,
+        policy: ActionTokenPolicy,
+        processor: ActionTokenProcessor,
+        *,
+        fast: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        """``fast`` and ``precision`` as in `load`; what they need is made with the first inference.
+
+        From then on the weights must stay as they are, unless ``fast`` is off.
+        """
         self.policy = policy.eval()
         self.processor = processor
-        self._wanted = fast_parts(fast)
+        self._wanted = fast_parts(fast, precision)
         self._stages: PlainStages | None = None
         self.stages_s: dict[str, float] = {}
         """Seconds that each stage of the newest `infer` took: prepare, vision, decode, restore; where it is known, also
@@ -66,20 +78,22 @@ class PolicyEngine:
         dtype: str = "auto",
         attention: str = "auto",
         fast: str = "auto",
+        precision: str = "auto",
     ) -> PolicyEngine:
         """Load a checkpoint folder; UserError if it cannot be. For dtype and attention see `load_policy`.
 
-        ``fast``: see `robovlm_ros.runtime.starting.fast_parts`.
+        ``fast``: see `robovlm_ros.runtime.starting.fast_parts`. ``precision``: how the text tower multiplies, one of
+        `robovlm_ros.checkpoints.PRECISIONS`.
 
         ``threads`` is PyTorch's number of threads in this process: one is fastest for small models, for
         threads that wait for each other spin.
         """
         if threads < 1:
             raise UserError(f"threads must be at least 1, not {threads}")
-        fast_parts(fast)  # what is wrong with it is said before minutes of loading
+        fast_parts(fast, precision)  # what is wrong with it is said before minutes of loading
         place = resolve_device(device)
         torch.set_num_threads(threads)
-        return cls(*load_policy(folder, str(place), dtype, attention=attention), fast=fast)
+        return cls(*load_policy(folder, str(place), dtype, attention=attention), fast=fast, precision=precision)
 
     @property
     def contract(self) -> Contract:
@@ -108,6 +122,15 @@ class PolicyEngine:
             self._stages = make_stages(self.policy, self.processor, self._wanted)
         return self._stages
 
+    @property
+    def described(self) -> str:
+        """How a step is computed, in a line."""
+        if not isinstance(self.stages, FastStages):
+            return "plain forward"
+        kind = "one program" if isinstance(self.stages, GraphStages) else "fast"
+        apart = max(self.stages.errors.values(), default=0.0)
+        return f"{kind}: {', '.join(self.stages.parts)}; within {apart:.1g} of a deviation of the plain forward"
+
     def reset(self) -> None:
         """Forget what was seen before, as an episode's end asks.
 
@@ -115,6 +138,19 @@ class PolicyEngine:
         themselves.
         """
         self.memory = None
+
+    @torch.inference_mode()
+    def calibrate(self, observations: Iterable[Observation]) -> None:
+        """Take the scales of inputs in eight bits from recorded observations, rather than of each token as it comes.
+
+        UserError for a precision that has no scales.
+        """
+        if not isinstance(self.stages, FastStages) or not isinstance(self.stages.make, Quantiser):
+            raise UserError("precision 'auto' has no scales to calibrate: choose int8 or float8")
+        with self.stages.make.calibrating():
+            for observation in observations:
+                self.stages.look(observation)
+        self.stages.renew()
 
     @torch.inference_mode()
     def infer(

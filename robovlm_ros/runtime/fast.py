@@ -102,6 +102,8 @@ class FastStages(PlainStages):
         self.padding = padding
         self.why: dict[str, str] = {part: "not asked for" for part in PARTS if part not in parts}
         """Part → why it is not fast."""
+        self.errors: dict[str, float] = {}
+        """Part → how far it is from the plain forward [share of a deviation], where that was looked at."""
         sizes = [processor.contract.camera(name) for name in processor.cameras]
         self.shapes = [(camera.height, camera.width, 3) for camera in sizes]
         """Of the images that this is for."""
@@ -109,7 +111,7 @@ class FastStages(PlainStages):
         self.vision: Tape | None = None
         self.tower: TextTower | None = None
         self.head: Tape | None = None
-        self._make = make
+        self.make = make
         self._prompts: OrderedDict[str, Prompt] = OrderedDict()
         self._seen: list[NDArray[np.uint8]] = []
         self._features: torch.Tensor | None = None
@@ -151,7 +153,7 @@ class FastStages(PlainStages):
             raise UnknownTowerError("its head decides value behind value")
         if config.history == "interleaved" and config.window > 1:
             raise UnknownTowerError("it reads on behind earlier observations")
-        self.tower = TextTower(self.policy.backbone, self._make)
+        self.tower = TextTower(self.policy.backbone, self.make)
 
     def _make_head(self) -> None:
         head, config = self.policy.head, self.policy.config
@@ -234,6 +236,14 @@ class FastStages(PlainStages):
                 hidden, prompt.tokens, policy.backbone, pooled=config.pooled, latent_num=config.latent_num
             )
         return hidden.to(policy.new_dtype)  # (1, latent_num, D)
+
+    def look(self, observation: Observation) -> torch.Tensor:
+        """(1, latent_num, D) action latents of an observation, whatever else happens to a step."""
+        inputs = PlainStages.prepare(self, observation)
+        return self.latents(observation.instruction, PlainStages.see(self, inputs), inputs.get("state"))
+
+    def renew(self) -> None:
+        """Forget programs that hold what was changed in the projections; here there are none."""
 
     def prompt(self, instruction: str, features: torch.Tensor) -> Prompt:
         """What an instruction makes, kept for the next time; of the features only the shape counts."""

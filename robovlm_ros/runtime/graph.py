@@ -128,6 +128,10 @@ class GraphStages(FastStages):
         latents = self.read(prompt, features, self.state if self.state.shape[1] else None)
         return latents, None if self.head is None else self.head(latents[:, None])[:, -1]
 
+    def renew(self) -> None:
+        self._programs.clear()
+        self._instruction = None
+
     def _blank(self) -> torch.Tensor:
         """(1, N, D) image features, of which the shape counts."""
         if self._features is None:
