@@ -17,7 +17,9 @@ from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.costs import Ceilings, Cost, count
 from robovlm_ros.runtime.engine import PolicyEngine
 from robovlm_ros.runtime.plain import PlainEngine
-from robovlm_ros.vlm.shapes import SHAPES, make_policy, make_vlm
+from robovlm_ros.vlm.shapes import SHAPES, Shape, make_policy, make_vlm
+
+from .families import kosmos2
 
 CONTRACT = Contract.load("tabletop")
 
@@ -67,6 +69,19 @@ def test_operations_and_bytes_are_those_that_the_shapes_say() -> None:
     vectors = inputs["input_ids"].shape[1] + dims + 2  # words; weight and bias of the state token; the action token
     assert costs["language"].bytes == 4 * (weights + vectors * width)
     assert costs["head"].bytes == 4 * sum(w.numel() for w in policy.head.parameters())
+
+
+def test_a_shape_sees_and_is_counted_in_a_family_whose_learned_queries_and_norms_have_names_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, words = kosmos2()
+    monkeypatch.setitem(SHAPES, "small", Shape(0.0, "", lambda: (model.config, words)))
+    policy, processor = make_policy("small", CONTRACT)
+    plain, frames = PlainEngine(policy, processor), Frames(CONTRACT)
+    assert np.ptp([plain.infer(frames.next()) for _ in range(3)], axis=0).max() > 1e-6
+    costs = count(policy, processor.collate([processor(frames.next())]))
+    assert min(cost.flops for cost in costs.values()) > 0
+    assert all(weight.requires_grad for weight in policy.parameters())
 
 
 def test_the_floor_is_set_by_what_is_scarcer() -> None:

@@ -128,6 +128,9 @@ def _counted(model: nn.Module) -> Iterator[Callable[[], Cost]]:
         for weight in own:
             read[id(weight)] = weight.numel() * weight.element_size()
 
+    learns = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in learns:  # the counter follows gradients where it finds any, and stumbles over views of weights
+        weight.requires_grad_(False)
     hooks = [module.register_forward_pre_hook(look) for module in model.modules()]
     counter = FlopCounterMode(display=False)
     result: list[Cost] = []
@@ -138,3 +141,5 @@ def _counted(model: nn.Module) -> Iterator[Callable[[], Cost]]:
     finally:
         for hook in hooks:
             hook.remove()
+        for weight in learns:
+            weight.requires_grad_(True)

@@ -146,7 +146,7 @@ def make_vlm(
     """A vision-language model of that shape and its processor; UserError lists the shapes.
 
     Its weights are random and reproducible, but cheap: one block of random numbers repeated, scaled to the width that
-    each is summed over; those of norms are 1. On the ``meta`` device it has none.
+    each is summed over; vectors are 1, biases 0. On the ``meta`` device it has none.
     """
     if name not in SHAPES:
         raise UserError(f"backbone shape '{name}' is not one of: {', '.join(SHAPES)}")
@@ -165,7 +165,7 @@ def _fill(model: torch.nn.Module, seed: int) -> None:
     blocks: dict[tuple[torch.dtype, torch.device], torch.Tensor] = {}
     for name, weight in model.named_parameters():
         if weight.ndim < 2:
-            weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+            weight.fill_(0.0 if name.endswith("bias") else 1.0)
             continue
         key = (weight.dtype, weight.device)
         source = blocks.setdefault(key, block.to(weight.device, weight.dtype))
