@@ -23,7 +23,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "--config",
         "tabletop",
         "--steps",
-        "20",
+        "40",
         "--seconds",
         "20",
         "--variants",
