@@ -195,7 +195,9 @@ def test_a_domain_in_use_is_said_and_the_running_simulator_goes_on(domain_id: in
         session.wait(lambda: session.time_ns > before, 5.0, "the running simulator")
 
 
-@pytest.mark.parametrize("script", ["figures.py", "what_is_learned.py", "demonstrations.py", "performance.py"])
+@pytest.mark.parametrize(
+    "script", ["figures.py", "what_is_learned.py", "demonstrations.py", "performance.py", "control.py"]
+)
 def test_figures_in_the_docs_are_those_that_were_measured(script: str) -> None:
     done = subprocess.run([sys.executable, ROOT / "tools" / script, "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
