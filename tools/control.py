@@ -36,11 +36,12 @@ def rows(found: dict[str, Any]) -> list[str]:
     what = f"{found['load']} processes that keep a core busy each" if found["load"] else "nothing else runs"
     latency = f"{found['latency_p50_ms']:.1f} ms | {found['latency_p99_ms']:.1f} ms"
     made = [
-        f"| {what}, {found['seconds']:.0f} s | {found['commands']} | {latency} | {_steady(found)} |",
+        f"| {what}, {found['seconds']:.0f} s | {found['commands']} | {latency} | {_steady(found)} "
+        f"| {found['sent_jitter_p99_ms']:.2f} ms | {found['sent_max_gap_ms']:.1f} ms |"
     ]
     if "in_stalls" in found:
         parts = ((f"in stalls of {found['stall_ms']:g} ms", "in_stalls"), ("between them", "between_stalls"))
-        made += [f"| … {name} | {found[key]['intervals']} | | | {_steady(found[key])} |" for name, key in parts]
+        made += [f"| … {name} | {found[key]['intervals']} | | | {_steady(found[key])} | | |" for name, key in parts]
     return made
 
 
@@ -51,8 +52,9 @@ def _steady(found: dict[str, Any]) -> str:
 def report(check: bool) -> int:
     """The table from the files."""
     lines = [
-        "| run | commands | latency p50 | p99 | jitter p99 | longest gap | missed periods |",
-        "|---|---|---|---|---|---|---|",
+        "| run | commands | latency p50 | p99 | jitter p99 | longest gap | missed periods "
+        "| as stamped: jitter p99 | longest gap |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name in RUNS:
         path = FOLDER / f"{name}.json"
