@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
@@ -24,7 +23,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from robovlm_ros.vlm.checkpoint import image_only
-from robovlm_ros.vlm.tiny import WORDS
+from robovlm_ros.vlm.tiny import word_tokenizer
 
 WIDTH = 32
 SIDE = 28
@@ -57,21 +56,8 @@ SIGLIP: dict[str, Any] = {
 def tokenizer(named: dict[str, str] | None = None, words: tuple[str, ...] = ()) -> Any:
     """A word-level tokenizer with special words, some of which are attributes (``image_token``, ...)."""
     named = named or {}
-    special = ("<pad>", "<unk>", "<s>", "</s>", *named.values(), *words)
-    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*special, *WORDS)))}
-    level = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    level.normalizer = normalizers.Lowercase()
-    level.pre_tokenizer = pre_tokenizers.Whitespace()
-    return hf.PreTrainedTokenizerFast(
-        tokenizer_object=level,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        extra_special_tokens=named if named else list(words),
-        padding_side="right",
-        model_max_length=512,
-    )
+    special = (*named.values(), *words)
+    return word_tokenizer(special, extra_special_tokens=named or list(words), model_max_length=512)
 
 
 def square(processor: Any) -> Any:

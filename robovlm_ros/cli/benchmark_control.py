@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from robovlm_ros import messages
 from robovlm_ros.checkpoints import find_checkpoint, find_contract
-from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, needs_matplotlib, write_json
 from robovlm_ros.cli.processes import Nodes
 from robovlm_ros.cli.still_robot import StillRobot
 from robovlm_ros.cli.traffic import Sender
@@ -93,7 +93,7 @@ def _control(options: argparse.Namespace) -> int:
             f"not {options.load} and {options.stall_ms:g}"
         )
     if options.plot:
-        _needs_matplotlib()
+        needs_matplotlib()
     folder = find_checkpoint(options.checkpoint)
     values = find_contract(folder, options.contract).to_dict()
     contract = Contract.from_dict({**values, "command_rate_hz": options.rate})
@@ -319,13 +319,6 @@ def _say(result: dict[str, Any]) -> None:
                 f"{name.replace('_', ' ')}: jitter p99 {part['jitter_p99_ms']:.2f} ms, longest gap "
                 f"{part['max_gap_ms']:.1f} ms, missed periods {part['missed_periods']}"
             )
-
-
-def _needs_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401 (only whether it is there)
-    except ImportError as error:
-        raise UserError("--plot needs the package matplotlib: pip install matplotlib") from error
 
 
 def draw(arrivals: Arrivals, period_ns: float, path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robovlm_ros.checkpoints import find_checkpoint
-from robovlm_ros.cli.command import Commands, HelpFormatter, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, needs_matplotlib, write_json
 from robovlm_ros.contract import Contract
 from robovlm_ros.errors import UserError
 
@@ -69,7 +69,7 @@ def add_command(commands: Commands) -> None:
 
 
 def _forward(options: argparse.Namespace) -> int:
-    from robovlm_ros.cli.forward_report import needs_matplotlib, plot, table
+    from robovlm_ros.cli.forward_report import plot, table
 
     _check(options)
     if options.plot:

@@ -94,3 +94,11 @@ def print_rows(rows: Sequence[Sequence[str]], left: Collection[int]) -> None:
     for row in rows:
         cells = [c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         print("  ".join(cells).rstrip())
+
+
+def needs_matplotlib(option: str = "--plot") -> None:
+    """UserError where there is nothing to draw with; to be asked before anything is measured."""
+    try:
+        import matplotlib  # noqa: F401 (only whether it is there)
+    except ImportError as error:
+        raise UserError(f"{option} needs the package matplotlib: pip install matplotlib") from error

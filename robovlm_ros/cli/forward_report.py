@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robovlm_ros.errors import UserError
 from robovlm_ros.runtime.plain import STAGES
 
 COLOURS = dict(zip(STAGES, ("#88bbdd", "#4477aa", "#228833", "#cc6677", "#999999"), strict=True))
@@ -55,14 +54,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def _ms(value: float) -> str:
     return f"{value:.3g} ms" if value < 1000 else f"{value:,.0f} ms"
-
-
-def needs_matplotlib() -> None:
-    """UserError where there is nothing to draw with."""
-    try:
-        import matplotlib  # noqa: F401 (only whether it is there)
-    except ImportError as error:
-        raise UserError("--plot needs the package matplotlib: pip install matplotlib") from error
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:

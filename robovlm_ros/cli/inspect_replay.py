@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robovlm_ros.bags import Episode, observations, read_episode
-from robovlm_ros.cli.command import Commands, HelpFormatter, print_rows, write_json
+from robovlm_ros.cli.command import Commands, HelpFormatter, needs_matplotlib, print_rows, write_json
 from robovlm_ros.cli.inspect_token import check_fits
 from robovlm_ros.errors import UserError
 
@@ -59,10 +59,7 @@ def _replay(options: argparse.Namespace) -> int:
     from robovlm_ros.checkpoints import find_checkpoint
 
     if options.output:
-        try:
-            import matplotlib  # noqa: F401 (only whether it is there)
-        except ImportError as error:
-            raise UserError("--output needs the package matplotlib: pip install matplotlib") from error
+        needs_matplotlib("--output")
     episodes = [read_episode(path) for path in options.episode]
     folder = find_checkpoint(str(options.checkpoint))
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import transformers as hf
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers.initialization import no_init_weights
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -25,11 +24,10 @@ from robovlm_ros.vlm.configuration import ActionTokenConfig
 from robovlm_ros.vlm.heads import head_options
 from robovlm_ros.vlm.policy import ActionTokenPolicy
 from robovlm_ros.vlm.processor import ActionTokenProcessor
-from robovlm_ros.vlm.tiny import WORDS, TinyVLMConfig, build_model, build_processor
+from robovlm_ros.vlm.tiny import TinyVLMConfig, build_model, build_processor, word_tokenizer
 
 _BLOCK = 1 << 20
 """Random numbers that are drawn; all weights are made of them, one block behind the other."""
-_SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 _IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 
 
@@ -47,19 +45,7 @@ class Shape:
 
 def _words(*special: str) -> Any:
     """A word-level tokenizer in place of the published one: as many tokens for a short instruction, or fewer."""
-    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*_SPECIAL, *special, *WORDS)))}
-    level = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    level.normalizer = normalizers.Lowercase()
-    level.pre_tokenizer = pre_tokenizers.Whitespace()
-    return hf.PreTrainedTokenizerFast(
-        tokenizer_object=level,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        extra_special_tokens=list(special),
-        padding_side="right",
-    )
+    return word_tokenizer(special, extra_special_tokens=list(special))
 
 
 def _tabletop() -> tuple[Any, Any]:

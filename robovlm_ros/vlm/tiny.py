@@ -7,6 +7,7 @@ Idefics3 (the class of SmolVLM), only small, with a word-level vocabulary of its
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,9 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from robovlm_ros.grounding import X_WORDS, Y_WORDS
 
 IMAGE_WORDS = ("<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>")
-SPECIAL_WORDS = ("<pad>", "<unk>", "<s>", "</s>", *IMAGE_WORDS, *X_WORDS, *Y_WORDS)
+BASIC_WORDS = ("<pad>", "<unk>", "<s>", "</s>")
+"""What every vocabulary begins with."""
+SPECIAL_WORDS = (*BASIC_WORDS, *IMAGE_WORDS, *X_WORDS, *Y_WORDS)
 _WORDS_TEXT = """
     . , ? ! : a an the is are there it this that of to in on at from with and or not no yes none i you me my your
     we us do does did can could please now then next here what which where who when how many one two three four five
@@ -59,20 +62,28 @@ class TinyVLMConfig:
         return (self.image_size // self.patch_size // self.scale_factor) ** 2
 
 
-def build_processor(size: TinyVLMConfig) -> Any:
-    """The processor that belongs to the tiny VLM: word-level tokenizer and PIL image preparation."""
-    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*SPECIAL_WORDS, *WORDS)))}
+def word_tokenizer(special: Sequence[str], **options: Any) -> Any:
+    """A word-level tokenizer of BASIC_WORDS, these special words and WORDS; options of its class."""
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys((*BASIC_WORDS, *special, *WORDS)))}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words.normalizer = normalizers.Lowercase()
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=words,
         pad_token="<pad>",
         unk_token="<unk>",
         bos_token="<s>",
         eos_token="</s>",
-        additional_special_tokens=[*IMAGE_WORDS, *X_WORDS, *Y_WORDS],
         padding_side="right",
+        **options,
+    )
+
+
+def build_processor(size: TinyVLMConfig) -> Any:
+    """The processor that belongs to the tiny VLM: word-level tokenizer and PIL image preparation."""
+    tokenizer = word_tokenizer(
+        SPECIAL_WORDS,
+        additional_special_tokens=[*IMAGE_WORDS, *X_WORDS, *Y_WORDS],
         model_max_length=512,
         clean_up_tokenization_spaces=False,
     )
